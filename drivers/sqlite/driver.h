@@ -1,0 +1,13 @@
+/* driver.h: the SQLite driver, for C programs that link libmoonbase-sqlite. */
+#ifndef MB_DRIVERS_SQLITE_DRIVER_H
+#define MB_DRIVERS_SQLITE_DRIVER_H
+
+#include "../../src/driver.h"
+
+/* The driver; constant. */
+#if defined(__GNUC__)
+__attribute__((visibility("default")))
+#endif
+const mb_driver *mb_driver_sqlite(void);
+
+#endif

@@ -1,0 +1,329 @@
+/*
+ * statement.c: preparing, running, reading.
+ *
+ * A statement stays prepared between its runs; SQLite prepares it anew by itself
+ * when the schema has changed, and then its columns are read again.
+ */
+#include "sqlite.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* --- Preparing ---------------------------------------------------------- */
+
+/* Whether an insert's id is SQLite's rowid: not in a view, not in a table
+ * WITHOUT ROWID. */
+static bool find_rowid(mb_driver_stmt *stmt)
+{
+  if (!stmt->rowid_known) {
+    stmt->rowid_known = true;
+    stmt->has_rowid =
+        stmt->table[0] == '\0' ||
+        sqlite3_table_column_metadata(stmt->conn->db,
+            stmt->schema[0] != '\0' ? stmt->schema : NULL, stmt->table,
+            "rowid", NULL, NULL, NULL, NULL, NULL) == SQLITE_OK;
+  }
+  return stmt->has_rowid;
+}
+
+static void note_sight(mb_driver_stmt *stmt, const sl_sight *sight)
+{
+  stmt->inserts = sight->inserts;
+  stmt->updates = sight->updates;
+  stmt->sets_busy_timeout = sight->sets_busy_timeout;
+  memcpy(stmt->table, sight->table, sizeof stmt->table);
+  memcpy(stmt->schema, sight->schema, sizeof stmt->schema);
+}
+
+mb_status sl_prepare(mb_driver_conn *conn, const char *sql, size_t size,
+    mb_driver_stmt **out, mb_prepared *prepared, mb_op *op, mb_error *error)
+{
+  if (size > INT_MAX)
+    return sl_fail(conn, SQLITE_TOOBIG, SL_PREPARING, error);
+  mb_driver_stmt *stmt = conn->host->allocate(sizeof *stmt);
+  if (stmt == NULL)
+    return sl_out_of_memory(conn->host, error);
+  *stmt = (mb_driver_stmt){.conn = conn, .kind = SL_SQL};
+
+  const char *tail = NULL;
+  sl_watch(conn, op);
+  conn->sight = (sl_sight){.inserts = false};
+  const int code = sqlite3_prepare_v3(conn->db, sql, (int)size,
+      SQLITE_PREPARE_PERSISTENT, &stmt->stmt, &tail);
+  if (code != SQLITE_OK || stmt->stmt == NULL) {
+    conn->host->release(stmt);
+    if (code != SQLITE_OK)
+      return sl_fail(conn, code, SL_PREPARING, error);
+    prepared->empty = true;
+    return MB_DONE;
+  }
+  note_sight(stmt, &conn->sight);
+  stmt->n_parameters = sqlite3_bind_parameter_count(stmt->stmt);
+  stmt->reads_only = sqlite3_stmt_readonly(stmt->stmt) != 0;
+  *prepared = (mb_prepared){
+      .consumed = (size_t)(tail - sql),
+      .n_parameters = stmt->n_parameters,
+      .reads_only = stmt->reads_only,
+      .changes_session = conn->sight.changes_session,
+      .returns_rows = sqlite3_column_count(stmt->stmt) > 0,
+  };
+  *out = stmt;
+  return MB_DONE;
+}
+
+static void give_columns(mb_driver_stmt *stmt, mb_result *result)
+{
+  result->columns = stmt->columns;
+  result->n_columns = stmt->n_columns;
+  result->columns_serial = stmt->columns_serial;
+}
+
+mb_status sl_describe(mb_driver_stmt *stmt, mb_prepared *prepared,
+    mb_result *result, mb_op *op, mb_error *error)
+{
+  (void)prepared;
+  (void)op;
+  if (stmt->columns_serial == 0 && sl_read_columns(stmt, error) != MB_OK)
+    return MB_ERROR;
+  give_columns(stmt, result);
+  return MB_DONE;
+}
+
+/* --- Running ------------------------------------------------------------ */
+
+static mb_status bind_all(mb_driver_stmt *stmt, const mb_value *params,
+    size_t n, mb_error *error)
+{
+  for (size_t i = 0; i < n; i++)
+    if (sl_bind(stmt->conn, stmt->stmt, (int)i + 1, &params[i], error) !=
+        MB_OK)
+      return MB_ERROR;
+  return MB_OK;
+}
+
+/* Sees every row that an upsert touches. */
+static void on_update(void *argument, int action, const char *schema,
+    const char *table, sqlite3_int64 rowid)
+{
+  mb_driver_conn *conn = argument;
+  (void)schema;
+  if (action == SQLITE_INSERT && conn->hooked != NULL &&
+      (conn->hooked->table[0] == '\0' ||
+          sqlite3_stricmp(table, conn->hooked->table) == 0)) {
+    conn->hook_inserted = true;
+    conn->hook_rowid = rowid;
+  }
+}
+
+static bool is_upsert(const mb_driver_stmt *stmt)
+{
+  return stmt->inserts && stmt->updates;
+}
+
+static void hook(mb_driver_stmt *stmt)
+{
+  stmt->conn->hooked = stmt;
+  stmt->conn->hook_inserted = false;
+  (void)sqlite3_update_hook(stmt->conn->db, on_update, stmt->conn);
+}
+
+static void unhook(mb_driver_conn *conn)
+{
+  conn->hooked = NULL;
+  (void)sqlite3_update_hook(conn->db, NULL, NULL);
+}
+
+static void note_id(mb_driver_stmt *stmt, mb_result *result)
+{
+  mb_driver_conn *conn = stmt->conn;
+  if (is_upsert(stmt)) {
+    result->has_last_id = conn->hook_inserted;
+    result->last_id = conn->hook_rowid;
+  } else if (find_rowid(stmt)) {
+    result->has_last_id = true;
+    result->last_id = sqlite3_last_insert_rowid(conn->db);
+  }
+}
+
+static void note_totals(mb_driver_stmt *stmt, mb_result *result)
+{
+  mb_driver_conn *conn = stmt->conn;
+  if (stmt->sets_busy_timeout)
+    sl_take_busy_timeout(conn);
+  if (stmt->reads_only) {
+    result->affected = stmt->n_columns > 0 ? -1 : 0;
+    return;
+  }
+  /* Statements that are no insert, update or delete leave the count of the last
+   * one that was. */
+  result->affected = 0;
+  if (sqlite3_total_changes64(conn->db) != stmt->changes_before) {
+    result->affected = sqlite3_changes64(conn->db);
+    if (stmt->inserts && result->affected > 0)
+      note_id(stmt, result);
+  }
+}
+
+/* The end of a run, good or bad, as SQLite saw it.  code: SQLITE_DONE or what
+ * went wrong. */
+static mb_status end_run(mb_driver_stmt *stmt, int code, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  stmt->running = false;
+  mb_status status = MB_DONE;
+  if (code != SQLITE_DONE)
+    status = sl_fail(conn, code, SL_RUNNING, error);
+  else
+    note_totals(stmt, stmt->result);
+  const int reset = sqlite3_reset(stmt->stmt);
+  if (status == MB_DONE && reset != SQLITE_OK)
+    status = sl_fail(conn, reset, SL_RUNNING, error);
+  if (conn->hooked == stmt)
+    unhook(conn);
+  conn->op = NULL;
+  return status;
+}
+
+/* What a function of the program has met is told in its own words. */
+static mb_status report_callback(mb_driver_stmt *stmt, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  mb_error ignored;
+  conn->callback_failed = false;
+  (void)end_run(stmt, SQLITE_ERROR, &ignored);
+  *error = conn->callback_error;
+  return MB_ERROR;
+}
+
+static mb_status take_step(mb_driver_stmt *stmt, mb_error *error)
+{
+  const int code = sqlite3_step(stmt->stmt);
+  if (stmt->conn->callback_failed)
+    return report_callback(stmt, error);
+  if (code == SQLITE_ROW)
+    return MB_ROW;
+  return end_run(stmt, code, error);
+}
+
+/* The columns as they are since SQLite last prepared the statement. */
+static mb_status follow_columns(mb_driver_stmt *stmt, mb_error *error)
+{
+  if (stmt->columns_serial != 0 &&
+      stmt->reprepared == sqlite3_stmt_status(stmt->stmt,
+                              SQLITE_STMTSTATUS_REPREPARE, 0))
+    return MB_OK;
+  stmt->rowid_known = false;
+  return sl_read_columns(stmt, error);
+}
+
+mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
+    const mb_execute_options *options, mb_result *result, mb_op *op,
+    mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  (void)options;
+  stmt->result = result;
+  if (bind_all(stmt, params, n, error) != MB_OK)
+    return MB_ERROR;
+  sl_watch(conn, op);
+  if (!stmt->reads_only) {
+    stmt->changes_before = sqlite3_total_changes64(conn->db);
+    if (conn->wal == SL_WAL_WANTED && sqlite3_get_autocommit(conn->db) != 0)
+      sl_want_wal(conn);
+    if (is_upsert(stmt))
+      hook(stmt);
+  }
+  stmt->running = true;
+  const mb_status status = take_step(stmt, error);
+  if (status != MB_ERROR && follow_columns(stmt, error) != MB_OK) {
+    mb_error ignored;
+    if (stmt->running)
+      (void)end_run(stmt, SQLITE_NOMEM, &ignored);
+    return MB_ERROR;
+  }
+  give_columns(stmt, result);
+  stmt->first_row = status == MB_ROW;
+  return status;
+}
+
+static mb_status read_row(mb_driver_stmt *stmt, mb_value *row, mb_error *error)
+{
+  for (size_t i = 0; i < stmt->n_columns; i++) {
+    if (!sl_read(sqlite3_column_value(stmt->stmt, (int)i), &row[i])) {
+      mb_error ignored;
+      (void)end_run(stmt, SQLITE_NOMEM, &ignored);
+      return sl_out_of_memory(stmt->conn->host, error);
+    }
+    if (stmt->booleans[i] && row[i].tag == MB_INT64 &&
+        (row[i].as.integer == 0 || row[i].as.integer == 1))
+      row[i].tag = MB_BOOL;
+    else if (row[i].tag == MB_TEXT && stmt->columns[i].tag == MB_JSON)
+      row[i].tag = MB_JSON;
+  }
+  return MB_ROW;
+}
+
+mb_status sl_fetch(
+    mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error)
+{
+  switch (stmt->kind) {
+  case SL_BACKUP:
+    return sl_fetch_backup(stmt, row, op, error);
+  case SL_BLOB:
+    return sl_fetch_blob(stmt, row);
+  case SL_SQL:
+    break;
+  }
+  if (!stmt->first_row) {
+    sl_watch(stmt->conn, op);
+    const mb_status status = take_step(stmt, error);
+    if (status != MB_ROW)
+      return status;
+  }
+  stmt->first_row = false;
+  return read_row(stmt, row, error);
+}
+
+mb_status sl_finish(
+    mb_driver_stmt *stmt, mb_finish_mode mode, mb_op *op, mb_error *error)
+{
+  (void)mode;
+  if (stmt->kind == SL_BACKUP)
+    sl_close_backup(stmt, false);
+  if (stmt->kind != SL_SQL || !stmt->running)
+    return MB_DONE;
+  /* SQLite does all changes with the first step; a reset keeps them. */
+  sl_watch(stmt->conn, op);
+  return end_run(stmt, SQLITE_DONE, error);
+}
+
+void sl_close_statement(mb_driver_stmt *stmt)
+{
+  const mb_host *host = stmt->conn->host;
+  if (stmt->conn->hooked == stmt)
+    unhook(stmt->conn);
+  sl_close_backup(stmt, false);
+  (void)sqlite3_finalize(stmt->stmt);
+  host->release(stmt->bytes);
+  host->release(stmt->columns);
+  host->release(stmt->booleans);
+  host->release(stmt->column_texts);
+  host->release(stmt);
+}
+
+mb_status sl_exec_text(mb_driver_conn *conn, const char *sql, size_t size,
+    mb_result *result, mb_op *op, mb_error *error)
+{
+  mb_driver_stmt *stmt = NULL;
+  mb_prepared prepared = {.empty = false};
+  mb_status status =
+      sl_prepare(conn, sql, size, &stmt, &prepared, op, error);
+  if (status == MB_ERROR || stmt == NULL)
+    return status;
+  status = sl_execute(stmt, NULL, 0, NULL, result, op, error);
+  if (status == MB_ROW)
+    status = sl_finish(stmt, MB_FINISH_DRAIN, op, error);
+  sl_close_statement(stmt);
+  *result = (mb_result){.affected = result->affected};
+  return status;
+}

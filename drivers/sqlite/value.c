@@ -1,0 +1,115 @@
+/* value.c: values between Moonbase and SQLite. */
+#include "sqlite.h"
+
+#include <math.h>
+
+static mb_status bind_bytes(mb_driver_conn *conn, sqlite3_stmt *stmt,
+    int index, const mb_value *value, int *code)
+{
+  const char *data = value->as.bytes.data;
+  const sqlite3_uint64 size = value->as.bytes.size;
+  if (value->tag != MB_BLOB)
+    *code = sqlite3_bind_text64(stmt, index, data != NULL ? data : "", size,
+        SQLITE_STATIC, SQLITE_UTF8);
+  else if (size == 0) /* a blob at NULL would be NULL */
+    *code = sqlite3_bind_zeroblob(stmt, index, 0);
+  else
+    *code = sqlite3_bind_blob64(stmt, index, data, size, SQLITE_STATIC);
+  (void)conn;
+  return MB_OK;
+}
+
+mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt, int index,
+    const mb_value *value, mb_error *error)
+{
+  int code = SQLITE_OK;
+  switch (value->tag) {
+  case MB_NULL:
+    code = sqlite3_bind_null(stmt, index);
+    break;
+  case MB_BOOL:
+  case MB_INT64:
+    code = sqlite3_bind_int64(stmt, index, value->as.integer);
+    break;
+  case MB_DOUBLE:
+    if (isnan(value->as.real))
+      return conn->host->fail(error, MB_DATA,
+          "parameter %d is not a number (NaN), which SQLite cannot keep",
+          index);
+    code = sqlite3_bind_double(stmt, index, value->as.real);
+    break;
+  case MB_UINT64:
+    return conn->host->fail(error, MB_DATA,
+        "parameter %d is above 2^63 - 1, the greatest integer of SQLite",
+        index);
+  case MB_ARRAY:
+  case MB_CALLBACK:
+  case MB_TAG_COUNT:
+    return conn->host->fail(error, MB_UNSUPPORTED,
+        "parameter %d is an array, which SQLite does not have", index);
+  default:
+    (void)bind_bytes(conn, stmt, index, value, &code);
+  }
+  return code == SQLITE_OK ? MB_OK : sl_fail(conn, code, SL_RUNNING, error);
+}
+
+bool sl_read(sqlite3_value *from, mb_value *to)
+{
+  switch (sqlite3_value_type(from)) {
+  case SQLITE_INTEGER:
+    to->tag = MB_INT64;
+    to->as.integer = sqlite3_value_int64(from);
+    return true;
+  case SQLITE_FLOAT:
+    to->tag = MB_DOUBLE;
+    to->as.real = sqlite3_value_double(from);
+    return true;
+  case SQLITE_TEXT:
+    to->tag = MB_TEXT;
+    to->as.bytes.data = (const char *)sqlite3_value_text(from);
+    to->as.bytes.size = (size_t)sqlite3_value_bytes(from);
+    return to->as.bytes.data != NULL;
+  case SQLITE_BLOB:
+    to->tag = MB_BLOB;
+    to->as.bytes.data = sqlite3_value_blob(from);
+    to->as.bytes.size = (size_t)sqlite3_value_bytes(from);
+    return to->as.bytes.data != NULL || to->as.bytes.size == 0;
+  default:
+    to->tag = MB_NULL;
+    return true;
+  }
+}
+
+void sl_give(sqlite3_context *context, const mb_value *value)
+{
+  switch (value->tag) {
+  case MB_NULL:
+    sqlite3_result_null(context);
+    break;
+  case MB_BOOL:
+  case MB_INT64:
+    sqlite3_result_int64(context, value->as.integer);
+    break;
+  case MB_DOUBLE:
+    sqlite3_result_double(context, value->as.real);
+    break;
+  case MB_BLOB:
+    if (value->as.bytes.size == 0)
+      sqlite3_result_zeroblob(context, 0);
+    else
+      sqlite3_result_blob64(context, value->as.bytes.data,
+          value->as.bytes.size, SQLITE_TRANSIENT);
+    break;
+  case MB_UINT64:
+  case MB_ARRAY:
+  case MB_CALLBACK:
+  case MB_TAG_COUNT:
+    sqlite3_result_error(
+        context, "the function gave a value that SQLite cannot keep", -1);
+    break;
+  default:
+    sqlite3_result_text64(context,
+        value->as.bytes.data != NULL ? value->as.bytes.data : "",
+        value->as.bytes.size, SQLITE_TRANSIENT, SQLITE_UTF8);
+  }
+}

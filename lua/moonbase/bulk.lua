@@ -1,0 +1,234 @@
+--- Many statements, or many rows, in one call.
+---@module moonbase.bulk
+
+local core = require "moonbase.core"
+local errors = require "moonbase.errors"
+local sql = require "moonbase.sql"
+local suggest = require "moonbase.suggest"
+local transaction = require "moonbase.transaction"
+local values = require "moonbase.values"
+
+local bulk = {}
+
+-- Rows that are handed to the core at once, and after which progress is told.
+local chunk_rows = 1000
+
+-- Inside a transaction already: nothing around it is needed.
+local function in_transaction(x, fn)
+  if core.kind(x) == "Transaction" then return fn(x) end
+  return transaction.run(x, fn)
+end
+
+local function is_plain_table(value)
+  return type(value) == "table" and getmetatable(value) == nil
+end
+
+local function run_entry(tx, entry)
+  local text = entry[1]
+  if core.rawlen(entry) == 2 and is_plain_table(entry[2]) then
+    return core.collect(tx, text, entry[2])
+  end
+  return core.collect(tx, text, values.row(entry, 2))
+end
+
+-- Says which entry an error belongs to, and raises it.
+local function blame(number, ok, ...)
+  if ok then return ... end
+  local err = ...
+  if errors.is(err) then err.entry = number end
+  error(err, 0)
+end
+
+--- Runs several statements in one transaction.
+---@param x moonbase.Session
+---@param list table[] each {sql, parameter, …} or {sql, {name = parameter, …}}
+---@return moonbase.BatchResult[]
+function bulk.batch(x, list)
+  if type(list) ~= "table" then
+    errors.usage("batch wants a list of {sql, …}, and got a %s", type(list))
+  end
+  for i = 1, core.rawlen(list) do
+    if not is_plain_table(list[i]) or type(list[i][1]) ~= "string" then
+      errors.usage("batch: entry %d is no {sql, …}", i)
+    end
+  end
+  return in_transaction(x, function(tx)
+    local results = {}
+    for i = 1, core.rawlen(list) do
+      results[i] = blame(i, pcall(run_entry, tx, list[i]))
+    end
+    return results
+  end)
+end
+
+-- An iterator over chunks of rows: a list, and the first and last row in it.
+local function chunks_of_list(rows)
+  local n, at = core.rawlen(rows), 1
+  return function()
+    if at > n then return nil end
+    local first = at
+    at = math.min(at + chunk_rows, n + 1)
+    return rows, first, at - 1
+  end
+end
+
+local function chunks_of_function(next_row)
+  local done = false
+  return function()
+    if done then return nil end
+    local list, n = {}, 0
+    while n < chunk_rows do
+      local row = next_row()
+      if row == nil then
+        done = true
+        break
+      end
+      n = n + 1
+      list[n] = row
+    end
+    if n == 0 then return nil end
+    return list, 1, n
+  end
+end
+
+local function chunks_of(rows, name)
+  if is_plain_table(rows) then return chunks_of_list(rows) end
+  if type(rows) == "function" then return chunks_of_function(rows) end
+  errors.usage("%s wants a list of rows, or a function that gives one after the other, and got a %s",
+    name, type(rows))
+end
+
+-- Runs a statement for each row; rows are numbered from start.
+local function run_rows(statement, chunks, start, most, progress)
+  local affected, id, number = 0, nil, start
+  while number - start < most do
+    local list, first, last = chunks()
+    if not list then break end
+    local count, first_id = core.insert_rows(statement, list, first, last, number)
+    affected, id = affected + count, id or first_id
+    number = number + (last - first + 1)
+    if progress then progress(number - 1) end
+  end
+  return affected, id, number
+end
+
+--- Runs a prepared statement once for each row, all in one transaction.
+---@param statement moonbase.Statement
+---@param rows table[]|fun(): table?
+---@return integer affected of all
+---@return integer? id the first that was generated
+function bulk.exec_many(statement, rows)
+  local chunks = chunks_of(rows, "exec_many")
+  local session, text = core.source(statement)
+  if core.kind(session) == "Transaction" then
+    local affected, id = run_rows(statement, chunks, 1, math.huge)
+    return affected, id
+  end
+  return transaction.run(session, function(tx)
+    local own = tx:prepare(text)
+    local affected, id = run_rows(own, chunks, 1, math.huge)
+    own:close()
+    return affected, id
+  end)
+end
+
+local option_types = { on_conflict = "string", progress = "function", commit_every = "number" }
+
+local function check_options(given)
+  for name, value in pairs(given) do
+    local wanted = option_types[name]
+    if not wanted then
+      errors.usage("%s is no option of bulk_insert%s", tostring(name),
+        suggest(name, option_types))
+    end
+    if type(value) ~= wanted then
+      errors.usage("option %s of bulk_insert: wants a %s, and got a %s", name, wanted, type(value))
+    end
+  end
+  if given.on_conflict and given.on_conflict ~= "skip" then
+    errors.usage 'option on_conflict of bulk_insert: wants "skip"'
+  end
+  if given.commit_every and (given.commit_every < 1
+    or given.commit_every ~= math.floor(given.commit_every)) then
+    errors.usage "option commit_every of bulk_insert: wants a whole number of at least 1"
+  end
+end
+
+local function insert_text(x, table_name, columns, given)
+  local into = table_name
+  if type(table_name) == "string" then into = sql.identifier(table_name) end
+  if type(columns) ~= "table" or core.rawlen(columns) == 0 then
+    errors.usage "bulk_insert wants the list of the columns"
+  end
+  local names, places = {}, {}
+  for i, column in ipairs(columns) do
+    names[i] = sql.identifier(column)
+    places[i] = "?"
+  end
+  local head = core.text(x, sql("insert into :t (:c) values ", { t = into, c = sql.join(names) }))
+  return head .. "(" .. table.concat(places, ", ") .. ")"
+    .. (given.on_conflict and " on conflict do nothing" or "")
+end
+
+local function insert_some(x, text, chunks, start, most, progress)
+  return transaction.run(x, function(tx)
+    local statement = tx:prepare(text)
+    local affected, _, number = run_rows(statement, chunks, start, most, progress)
+    statement:close()
+    return affected, number
+  end)
+end
+
+-- Rows in transactions of `every` rows each: what was committed stays when a later
+-- one fails.
+local function insert_in_parts(x, text, chunks, every, progress)
+  local total, start = 0, 1
+  local list, first, last
+  local function next_part()
+    if not list or first > last then list, first, last = chunks() end
+    if not list then return nil end
+    return list
+  end
+  while next_part() do
+    local left = every
+    local function part()
+      if left == 0 or not next_part() then return nil end
+      local to = math.min(last, first + left - 1)
+      local from = first
+      left, first = left - (to - from + 1), to + 1
+      return list, from, to
+    end
+    local affected, number = insert_some(x, text, part, start, math.huge, progress)
+    total, start = total + affected, number
+  end
+  return total
+end
+
+--- Inserts many rows, by the fastest way that the database has.
+---@param x moonbase.Session
+---@param table_name string|moonbase.Fragment
+---@param columns string[]
+---@param rows table[]|fun(): table?
+---@param given? moonbase.BulkOptions
+---@return integer inserted
+function bulk.bulk_insert(x, table_name, columns, rows, given)
+  given = given or {}
+  check_options(given)
+  local chunks = chunks_of(rows, "bulk_insert")
+  if not given.commit_every then
+    local inserted = transaction.run(x, function(tx)
+      local statement = tx:prepare(insert_text(tx, table_name, columns, given))
+      local affected = run_rows(statement, chunks, 1, math.huge, given.progress)
+      statement:close()
+      return affected
+    end)
+    return inserted
+  end
+  if core.kind(x) == "Transaction" then
+    errors.usage "option commit_every of bulk_insert: there is a transaction open around it"
+  end
+  return insert_in_parts(x, insert_text(x, table_name, columns, given), chunks,
+    given.commit_every, given.progress)
+end
+
+return bulk

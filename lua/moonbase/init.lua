@@ -1,0 +1,190 @@
+--- Moonbase: one way to SQLite, PostgreSQL and MySQL.
+---
+---     local moonbase = require "moonbase"
+---     local db = moonbase.open "sqlite:app.db"
+---     for row in db:query("select id, name from users where age > ?", 18) do
+---       print(row.id, row.name)
+---     end
+---@module moonbase
+
+local core = require "moonbase.core"
+local bulk = require "moonbase.bulk"
+local errors = require "moonbase.errors"
+local options = require "moonbase.options"
+local rows = require "moonbase.rows"
+local setup = require "moonbase.setup"
+local sql = require "moonbase.sql"
+local transaction = require "moonbase.transaction"
+local values = require "moonbase.values"
+
+local moonbase = {
+  _VERSION = core.version,
+  sql = sql,
+  null = values.null,
+  blob = values.blob,
+  decimal = values.decimal,
+  json = values.json,
+  uuid = values.uuid,
+  timestamp = values.timestamp,
+  epoch = values.epoch,
+  float = values.float,
+  array = values.array,
+  params = values.params,
+  is = errors.is,
+  pcall = errors.pcall,
+}
+
+-- URL scheme -> name of the driver; other schemes are names themselves.
+local scheme_drivers = { postgresql = "postgres", mariadb = "mysql" }
+
+-- What to install where a driver's module is missing.
+local packages = {
+  sqlite = "libsqlite3-dev", postgres = "libpq-dev", mysql = "libmariadb-dev",
+}
+
+local function refuse(format, ...)
+  error(errors.new("ConnectorValidationError", format:format(...), nil, 3), 0)
+end
+
+local function load_driver(name)
+  local ok, driver = pcall(require, "moonbase.driver." .. name)
+  if ok then return driver end
+  if packages[name] then
+    refuse("driver \"%s\" was not built: its client library was missing. Install it (on Debian: "
+      .. "apt install %s) and build Moonbase again (luarocks install moonbase)", name,
+      packages[name])
+  end
+  refuse("there is no driver \"%s\"%s", name,
+    require "moonbase.suggest"(name, packages))
+end
+
+-- The driver: what the options name or bring, else what the URL's scheme says.
+local function find_driver(url, given)
+  if type(given.driver) == "userdata" then return given.driver end
+  if given.driver ~= nil and type(given.driver) ~= "string" then
+    refuse "option driver: wants a name, or what require gives for a driver module"
+  end
+  local name = given.driver
+  if url and not name then
+    local scheme = core.scheme(url)
+    if not scheme then
+      refuse "scheme: missing; a URL begins like sqlite:app.db or postgres://host/database"
+    end
+    name = scheme_drivers[scheme:lower()] or scheme:lower()
+  end
+  if not name then refuse "driver: missing; give a URL or driver = \"sqlite\"" end
+  if not name:find "^[%w_]+$" then refuse "driver: the name has other than letters and digits" end
+  return load_driver(name)
+end
+
+--- Opens a database: checks URL and options, and opens no connection yet.
+---
+--- Also open{ driver = "sqlite", path = "app.db" }.  The options are in
+--- doc/guide.md.
+---@param url string|moonbase.OpenOptions
+---@param given? moonbase.OpenOptions
+---@return moonbase.Database
+function moonbase.open(url, given)
+  if type(url) == "table" and given == nil then url, given = nil, url end
+  if url ~= nil and type(url) ~= "string" or given ~= nil and type(given) ~= "table" then
+    errors.usage "open wants a URL and perhaps a table of options, or such a table alone"
+  end
+  if url and url:find("\0", 1, true) then refuse "URL: holds a zero byte" end
+  given = given or {}
+  local driver = find_driver(url, given)
+  local flat, kept = options.sort(given)
+  local db = core.open(driver, url, flat)
+  setup.keep(db, kept)
+  return core.configure(db, options.of_handle(db, kept))
+end
+
+--- The names of the drivers that are installed.
+---@return string[]
+function moonbase.drivers()
+  local found = {}
+  for name in pairs(packages) do
+    if package.loaded["moonbase.driver." .. name] or pcall(require, "moonbase.driver." .. name) then
+      found[#found + 1] = name
+    end
+  end
+  table.sort(found)
+  return found
+end
+
+--- Something that operations listen to: db:with{ cancel = stop }, stop:cancel().
+---@param given? { name: string } the same object for all Lua states of the process
+---@return moonbase.Cancellation
+function moonbase.cancellation(given)
+  return core.cancellation(given and given.name)
+end
+
+-- --- Methods -------------------------------------------------------------------
+
+local function with(x, changes)
+  local base = core.options(x) or {}
+  return core.configure(core.view(x), options.overlay(base, changes))
+end
+
+-- A table that can be read, at any depth, and not changed.
+local function freeze(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, inner in pairs(value) do copy[key] = freeze(inner) end
+  return setmetatable({}, {
+    __index = copy,
+    __len = function() return #copy end,
+    __pairs = function() return pairs(copy) end,
+    __newindex = function() errors.usage "a capability table cannot be changed" end,
+    __metatable = "moonbase.Capability",
+  })
+end
+
+local function wait_closed(x)
+  if core.is_closed(x) then return true end
+  errors.usage "this would wait for ever: nobody else can close it in a blocking program"
+end
+
+local session_methods = {
+  batch = bulk.batch,
+  begin = transaction.begin,
+  bulk_insert = bulk.bulk_insert,
+  is_closed = core.is_closed,
+  transaction = transaction.run,
+  wait_closed = wait_closed,
+  with = with,
+  capability = function(x) return freeze(core.capability(x)) end,
+}
+
+local own_methods = {
+  Database = {
+    close = core.close_database,
+    current = core.current,
+    stats = core.stats,
+    url = core.url,
+  },
+  Connection = { close = core.close_connection },
+  Transaction = {
+    attempt = 1,
+    commit = transaction.commit,
+    on_commit = transaction.on_commit,
+    on_rollback = transaction.on_rollback,
+    rollback = transaction.rollback,
+  },
+}
+
+for kind, methods in pairs(own_methods) do
+  local target = core.methods[kind]
+  for name, method in pairs(session_methods) do target[name] = method end
+  for name, method in pairs(methods) do target[name] = method end
+end
+
+core.methods.Statement.exec_many = bulk.exec_many
+core.methods.Rows.each = rows.each
+core.methods.Rows.one = rows.one
+
+-- What `local x <close>` does at the end of its block.
+core.set_close("Database", core.close_database)
+core.set_close("Connection", core.close_connection)
+core.set_close("Transaction", transaction.close)
+
+return moonbase

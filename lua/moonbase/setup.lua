@@ -1,0 +1,101 @@
+--- What a new connection gets from the program before it is lent: SQLite's
+--- functions, aggregates and collations, and on_connect.
+---@module moonbase.setup
+
+local core = require "moonbase.core"
+local errors = require "moonbase.errors"
+
+local setup = {}
+
+local function refuse(name, what, wanted)
+  error(errors.new("ConnectorValidationError", ("option %s: %s %s"):format(what, tostring(name),
+    wanted), nil, 4), 0)
+end
+
+-- slug = fn, or slug = { fn, deterministic = true, arguments = 1 }.
+local function read_function(name, given)
+  if type(given) == "function" then given = { given } end
+  if type(name) ~= "string" or type(given) ~= "table" or type(given[1]) ~= "function" then
+    refuse(name, "functions", "wants a function, or { fn, deterministic =, arguments = }")
+  end
+  return given
+end
+
+-- median = { init = fn, step = fn(state, …), final = fn(state), arguments = 1 }.
+local function read_aggregate(name, given)
+  if type(name) ~= "string" or type(given) ~= "table" or type(given.step) ~= "function"
+    or type(given.final) ~= "function"
+    or given.init ~= nil and type(given.init) ~= "function" then
+    refuse(name, "aggregates", "wants { step = fn, final = fn } and perhaps init = fn")
+  end
+  return given
+end
+
+local function read_collation(name, given)
+  if type(name) ~= "string" or type(given) ~= "function" then
+    refuse(name, "collations", "wants a function that compares two texts")
+  end
+  return given
+end
+
+-- The state of each group of an aggregate, by the number that the core gives it.
+local function make_aggregate(given)
+  local groups = {}
+  local function start()
+    if given.init then return given.init() end
+    return nil
+  end
+  local function step(group, ...)
+    local held = groups[group]
+    if not held then
+      held = { start() }
+      groups[group] = held
+    end
+    local changed = given.step(held[1], ...)
+    if changed ~= nil then held[1] = changed end
+  end
+  local function finish(group, wanted)
+    local held = groups[group]
+    groups[group] = nil
+    if not wanted then return nil end
+    if not held then return given.final(start()) end
+    return given.final(held[1])
+  end
+  return step, finish
+end
+
+local function copy_checked(given, read)
+  local copy = {}
+  for name, one in pairs(given or {}) do copy[name] = read(name, one) end
+  return copy
+end
+
+--- Keeps what was given to open for the connections to come.
+---@param db moonbase.Database
+---@param kept table
+function setup.keep(db, kept)
+  core.extra(db).setup = {
+    functions = copy_checked(kept.functions, read_function),
+    aggregates = copy_checked(kept.aggregates, read_aggregate),
+    collations = copy_checked(kept.collations, read_collation),
+    on_connect = kept.on_connect,
+  }
+end
+
+-- Called by the binding with a new connection.
+function core.helpers.set_up(db, conn)
+  local given = core.extra(db).setup
+  for name, one in pairs(given.functions) do
+    core.define(conn, "function", name, one.arguments, one.deterministic or false, one[1])
+  end
+  for name, one in pairs(given.aggregates) do
+    core.define(conn, "aggregate", name, one.arguments, false, make_aggregate(one))
+  end
+  for name, compare in pairs(given.collations) do
+    core.define(conn, "collation", name, nil, false, compare)
+  end
+  if given.on_connect then given.on_connect(conn) end
+  core.close_connection(conn)
+end
+
+return setup

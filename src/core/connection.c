@@ -1,0 +1,413 @@
+/*
+ * connection.c: a session's life: opened, lent, cleaned, closed.
+ */
+#include "statement.h"
+
+#include "pool.h"
+
+#include <string.h>
+
+#define NS_PER_SECOND 1000000000
+/* What a borrower left open has to be undone within this time. */
+#define CLEAN_LIMIT_NS (5 * (int64_t)NS_PER_SECOND)
+#define CLOSE_LIMIT_NS (1 * (int64_t)NS_PER_SECOND)
+
+/* --- References and borrows --------------------------------------------- */
+
+void mb_conn_ref(mb_conn *conn)
+{
+  (void)atomic_fetch_add_explicit(&conn->refs, 1, memory_order_relaxed);
+}
+
+void mb_conn_unref(mb_conn *conn)
+{
+  if (conn == NULL ||
+      atomic_fetch_sub_explicit(&conn->refs, 1, memory_order_acq_rel) != 1)
+    return;
+  mb__connector_unref(conn->connector);
+  mb__host.release(conn->levels);
+  mb__host.release(conn);
+}
+
+uint64_t mb_conn_borrow(const mb_conn *conn)
+{
+  return atomic_load_explicit(&conn->borrow, memory_order_relaxed);
+}
+
+bool mb_conn_take_fresh(mb_conn *conn)
+{
+  const bool fresh = conn->fresh;
+  conn->fresh = false;
+  return fresh;
+}
+
+void mb_conn_set_fresh(mb_conn *conn)
+{
+  conn->fresh = true;
+}
+
+void mb_conn_set_setup(mb_conn *conn, bool setup)
+{
+  conn->setup = setup;
+}
+
+const mb_capability *mb_conn_capability(const mb_conn *conn)
+{
+  return conn->capability;
+}
+
+mb_transaction_state mb_conn_transaction_state(mb_conn *conn)
+{
+  return conn->transaction;
+}
+
+void mb_conn_set_blocking(mb_conn *conn, bool blocking)
+{
+  conn->blocking = blocking;
+}
+
+void mb_conn_on_event(mb_conn *conn,
+    void (*handler)(void *context, const mb_event *event), void *context)
+{
+  conn->on_event = handler;
+  conn->event_context = context;
+}
+
+void mb__conn_event(void *owner, const mb_event *event)
+{
+  mb_conn *conn = owner;
+  if (conn->on_event != NULL)
+    conn->on_event(conn->event_context, event);
+}
+
+/* --- Calls -------------------------------------------------------------- */
+
+mb_status mb__conn_refuse(mb_conn *conn, mb_error *error)
+{
+  if (conn->impl == NULL)
+    return mb__host.fail(error, MB_USAGE, "the connection is closed");
+  if (conn->dead) {
+    mb__host.fail(error, MB_CONNECTION_LOST,
+        "the connection was lost before; get another one");
+    error->flags = MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD;
+    return MB_ERROR;
+  }
+  return mb__host.fail(error, MB_USAGE,
+      "the connection is in the middle of another call (from a function that "
+      "the database calls, or from another thread)");
+}
+
+void mb__conn_unbound(mb_conn *conn)
+{
+  mb__cancellation_unlisten(&conn->listener);
+  conn->op.deadline_ns = MB_NEVER;
+  atomic_store_explicit(&conn->op.stop, MB_GO_ON, memory_order_relaxed);
+  conn->op.bounded = false;
+}
+
+void mb__conn_limit(mb_conn *conn, int64_t timeout_ns)
+{
+  if (conn->op.bounded)
+    mb__conn_unbound(conn);
+  if (timeout_ns > 0) {
+    conn->op.deadline_ns = mb__host.now_ns() + timeout_ns;
+    conn->op.bounded = true;
+  }
+}
+
+mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
+    mb_cancellation *cancellation, mb_error *error)
+{
+  mb__conn_limit(conn, timeout_ns);
+  if (conn->tx_deadline_ns != MB_NEVER) {
+    if (conn->tx_deadline_ns < conn->op.deadline_ns)
+      conn->op.deadline_ns = conn->tx_deadline_ns;
+    conn->op.bounded = true;
+    if (mb__host.now_ns() >= conn->tx_deadline_ns)
+      return mb__host.fail(
+          error, MB_TIMEOUT, "the transaction's time-out has passed");
+  }
+  if (cancellation != NULL) {
+    conn->op.bounded = true;
+    if (!mb__cancellation_listen(cancellation, &conn->listener, &conn->op))
+      return mb__cancellation_fail(cancellation, error);
+  }
+  return MB_OK;
+}
+
+void mb__conn_leave(mb_conn *conn, mb_error *error)
+{
+  mb__tx_follow(conn, error);
+  conn->step = NULL;
+  mb__conn_pause(conn);
+}
+
+mb_status mb__conn_run(
+    mb_conn *conn, mb__step *step, void *argument, mb_error *error)
+{
+  conn->step = step;
+  conn->step_argument = argument;
+  const mb_status status = step(conn, argument, error);
+  if (status != MB_WAIT)
+    mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
+  return status;
+}
+
+mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
+{
+  mb_status status = MB_OK;
+  uint32_t depth;
+
+  MB_TASK_BEGIN(conn->settle_at);
+  if (!conn->unsettled)
+    MB_TASK_LEAVE(conn->settle_at, MB_OK);
+  MB_TASK_CALL(conn->settle_at, status,
+      mb__stmt_finish_from(conn, UINT32_MAX, error));
+  if (status == MB_ERROR)
+    MB_TASK_LEAVE(conn->settle_at, MB_ERROR);
+  depth = 0;
+  while (depth < conn->depth && !conn->levels[depth].dropped)
+    depth++;
+  if (depth < conn->depth) {
+    conn->settle_depth = depth;
+    MB_TASK_CALL(conn->settle_at, status,
+        mb__tx_unwind(conn, conn->settle_depth, error));
+    if (status == MB_ERROR)
+      MB_TASK_LEAVE(conn->settle_at, MB_ERROR);
+  }
+  conn->unsettled = false;
+  MB_TASK_END(conn->settle_at);
+  return MB_OK;
+}
+
+static mb_status ping_step(mb_conn *conn, void *argument, mb_error *error)
+{
+  mb_status status = MB_OK;
+  (void)argument;
+
+  MB_TASK_BEGIN(conn->opening.at);
+  MB_TASK_CALL(conn->opening.at, status, mb__conn_settle(conn, error));
+  if (status != MB_ERROR && conn->driver->ping != NULL)
+    MB_TASK_AWAIT(conn->opening.at, status, conn,
+        conn->driver->ping(conn->impl, &conn->op, error));
+  MB_TASK_END(conn->opening.at);
+  return status == MB_ERROR ? MB_ERROR : MB_OK;
+}
+
+mb_status mb_conn_ping(mb_conn *conn, const mb_call *call, mb_error *error)
+{
+  if (mb__conn_enter(conn, error) != MB_OK)
+    return MB_ERROR;
+  if (mb__conn_bound(conn,
+          call != NULL ? call->timeout_ns : conn->connector->settings.timeout_ns,
+          call != NULL ? call->cancellation : NULL, error) != MB_OK) {
+    mb__conn_leave(conn, error);
+    return MB_ERROR;
+  }
+  return mb__conn_run(conn, ping_step, NULL, error);
+}
+
+/* --- Opening ------------------------------------------------------------ */
+
+static mb_status start_connect(mb_conn *conn, mb_error *error)
+{
+  const mb_status status = conn->driver->connect(conn->connector->impl,
+      &conn->opening.args, &conn->impl, &conn->op, error);
+  /* From its first step on an attempt can be cancelled. */
+  if (conn->impl != NULL)
+    conn->canceller = mb__canceller_open(
+        conn->driver, conn->driver->cancel_handle(conn->impl));
+  return status;
+}
+
+/* What the driver says it can do, with zeroes for what it does not know of. */
+static void read_capability(mb_conn *conn)
+{
+  const mb_capability *given = conn->driver->capability(conn->impl);
+  const size_t size = given->size < sizeof conn->own_capability
+                          ? given->size
+                          : sizeof conn->own_capability;
+  memset(&conn->own_capability, 0, sizeof conn->own_capability);
+  memcpy(&conn->own_capability, given, size);
+  conn->capability = &conn->own_capability;
+
+  const int64_t wanted = conn->connector->settings.statement_cache;
+  conn->cache.limit =
+      wanted >= 0 ? (size_t)wanted : conn->capability->statement_cache;
+}
+
+static mb_status start_init(mb_conn *conn, mb_error *error)
+{
+  const char *sql = conn->connector->init[conn->opening.init];
+  return conn->driver->exec_text(conn->impl, sql, strlen(sql),
+      &conn->opening.result, &conn->op, error);
+}
+
+/* An init statement that fails is the fault of the one who wrote it. */
+static mb_status blame_init(const mb_conn *conn, mb_error *error)
+{
+  const mb_error given = *error;
+  size_t size;
+  const char *message = mb_error_text(&given, MB_MESSAGE, &size);
+  mb__host.fail(error, given.class, "init statement %zu: %.*s",
+      conn->opening.init + 1, (int)size, message != NULL ? message : "");
+  error->flags = given.flags;
+  error->native_code = given.native_code;
+  message = mb_error_text(&given, MB_CODE, &size);
+  mb__host.error_set(error, MB_CODE, message, size);
+  return MB_ERROR;
+}
+
+static mb_status set_up(mb_conn *conn, mb_error *error)
+{
+  mb_status status = MB_OK;
+
+  MB_TASK_BEGIN(conn->opening.inner_at);
+  for (conn->opening.init = 0; conn->opening.init < conn->connector->n_init;
+       conn->opening.init++) {
+    MB_TASK_AWAIT(
+        conn->opening.inner_at, status, conn, start_init(conn, error));
+    if (status == MB_ERROR)
+      MB_TASK_LEAVE(conn->opening.inner_at, blame_init(conn, error));
+  }
+  MB_TASK_END(conn->opening.inner_at);
+  return MB_OK;
+}
+
+static mb_status open_step(mb_conn *conn, void *argument, mb_error *error)
+{
+  mb_status status = MB_OK;
+  (void)argument;
+
+  MB_TASK_BEGIN(conn->opening.at);
+  conn->connecting = true;
+  MB_TASK_AWAIT(conn->opening.at, status, conn, start_connect(conn, error));
+  conn->connecting = false;
+  if (status == MB_ERROR)
+    MB_TASK_LEAVE(conn->opening.at, MB_ERROR);
+  if (conn->canceller == NULL)
+    MB_TASK_LEAVE(conn->opening.at, mb__out_of_memory(error));
+  read_capability(conn);
+  MB_TASK_CALL(conn->opening.at, status, set_up(conn, error));
+  MB_TASK_END(conn->opening.at);
+  return status;
+}
+
+mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
+    mb_cancellation *cancellation, mb_conn **out, mb_error *error)
+{
+  *out = NULL;
+  mb_conn *conn = mb__allocate_zeroed(1, sizeof *conn);
+  if (conn == NULL)
+    return mb__out_of_memory(error);
+  mb__connector_ref(connector);
+  atomic_init(&conn->refs, 1);
+  conn->driver = connector->driver;
+  conn->connector = connector;
+  conn->pool = pool;
+  conn->blocking = true;
+  conn->fresh = true;
+  conn->op.deadline_ns = MB_NEVER;
+  conn->tx_deadline_ns = MB_NEVER;
+  conn->opening.args.owner = conn;
+
+  atomic_store(&conn->entered, true);
+  mb_status status = mb__conn_bound(
+      conn, connector->settings.connect_timeout_ns, cancellation, error);
+  if (status == MB_OK)
+    status = open_step(conn, NULL, error);
+  if (status == MB_OK) {
+    mb__conn_leave(conn, NULL);
+    *out = conn;
+    return MB_OK;
+  }
+  mb__conn_unbound(conn);
+  mb__conn_close(conn);
+  mb_conn_unref(conn);
+  return MB_ERROR;
+}
+
+/* --- Cleaning and closing ----------------------------------------------- */
+
+static mb_status start_reset(mb_conn *conn, mb_error *error)
+{
+  conn->cleaning.lost = 0;
+  return conn->driver->reset(
+      conn->impl, MB_RESET_FULL, &conn->cleaning.lost, &conn->op, error);
+}
+
+static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
+{
+  mb_status status = MB_OK;
+  (void)argument;
+
+  MB_TASK_BEGIN(conn->cleaning.at);
+  MB_TASK_CALL(
+      conn->cleaning.at, status, mb__stmt_finish_from(conn, 0, error));
+  if (status == MB_ERROR)
+    MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
+  /* By what the session says: an open transaction may come from SQL text. */
+  if (conn->depth > 0 || conn->driver->transaction_state(conn->impl) !=
+                             MB_TRANSACTION_NONE) {
+    MB_TASK_CALL(
+        conn->cleaning.at, status, mb__tx_unwind(conn, 0, error));
+    if (status == MB_ERROR)
+      MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
+  }
+  if (conn->driver->reset != NULL) {
+    MB_TASK_AWAIT(conn->cleaning.at, status, conn, start_reset(conn, error));
+    if (status == MB_ERROR)
+      MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
+    if (conn->cleaning.lost & MB_LOST_STATEMENTS)
+      mb__stmt_forget_all(conn, false);
+    if (conn->cleaning.lost & MB_LOST_SETTINGS) {
+      conn->fresh = true;
+      MB_TASK_CALL(conn->cleaning.at, status, set_up(conn, error));
+    }
+    conn->session_changed = false;
+  }
+  MB_TASK_END(conn->cleaning.at);
+  return status == MB_ERROR ? MB_ERROR : MB_OK;
+}
+
+/* Nothing was left behind: the commonest case. */
+static bool is_clean(const mb_conn *conn)
+{
+  return conn->running == NULL && conn->depth == 0 && !conn->unsettled &&
+         conn->transaction == MB_TRANSACTION_NONE &&
+         conn->driver->reset == NULL && conn->impl != NULL && !conn->dead &&
+         !conn->session_changed;
+}
+
+bool mb__conn_clean(mb_conn *conn)
+{
+  mb_error ignored;
+  conn->on_event = NULL;
+  conn->setup = false;
+  if (is_clean(conn))
+    return true;
+  if (mb__conn_enter(conn, &ignored) != MB_OK)
+    return false;
+  conn->blocking = true;
+  mb__conn_limit(conn, CLEAN_LIMIT_NS);
+  if (mb__conn_run(conn, clean_step, NULL, &ignored) != MB_OK || conn->dead)
+    return false;
+  conn->unsettled = false;
+  if (conn->transaction != MB_TRANSACTION_NONE)
+    return false;
+  /* The session of an in-memory database is the database. */
+  return !conn->session_changed || conn->connector->info.max_connections == 1;
+}
+
+void mb__conn_close(mb_conn *conn)
+{
+  if (conn->impl != NULL) {
+    mb__stmt_forget_all(conn, true);
+    conn->driver->close(conn->impl, mb__host.now_ns() + CLOSE_LIMIT_NS);
+    conn->impl = NULL;
+  }
+  conn->depth = 0;
+  conn->running = NULL;
+  mb__canceller_close(conn->canceller);
+  conn->canceller = NULL;
+}

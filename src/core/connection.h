@@ -1,0 +1,239 @@
+/*
+ * connection.h: a connection as the core sees it, and what its files share.
+ *
+ * One mb_conn is one session of a database.  It owns its statements (the cache
+ * and those that are kept), knows which of them are running, and holds the
+ * stack of transactions.  A borrower uses it from one thread at a time; what
+ * other threads touch is atomic or said.
+ */
+#ifndef MB_CORE_CONNECTION_H
+#define MB_CORE_CONNECTION_H
+
+#include "../moonbase.h"
+#include "cancellation.h"
+#include "connector.h"
+#include "host.h"
+#include "statement_cache.h"
+#include "task.h"
+
+typedef mb_status mb__step(mb_conn *conn, void *argument, mb_error *error);
+
+/* How far the ending of an operation has gone (wait.c). */
+typedef enum mb__phase {
+  MB__PHASE_RUNNING,
+  MB__PHASE_ASKED, /* the database was asked to stop */
+  MB__PHASE_SHUT   /* the socket was shut down */
+} mb__phase;
+
+/* An open transaction or savepoint. */
+typedef struct mb__level {
+  uint32_t serial;
+  bool dropped;        /* its handle was collected: roll back to here */
+  int64_t deadline_ns; /* of the whole; MB_NEVER */
+} mb__level;
+
+/* Why the open transaction can only be rolled back. */
+typedef struct mb__verdict {
+  bool over;         /* the database has ended it, or only a rollback will do */
+  unsigned flags;    /* of the error that did it, as far as they still hold */
+  char message[200]; /* of that error, terminated; empty: none is known */
+} mb__verdict;
+
+struct mb_conn {
+  /* Constant while open. */
+  const mb_driver *driver;
+  mb__connector *connector; /* a reference */
+  mb_pool *pool;            /* borrowed: the pool outlives its connections */
+  const mb_capability *capability; /* &own_capability, once connected */
+  mb_capability own_capability;
+  mb__canceller *canceller;
+
+  /* Any thread. */
+  atomic_uint refs;
+  atomic_uint_fast64_t borrow; /* odd while lent */
+  atomic_bool entered;         /* a call is going on */
+
+  /* The borrower's thread. */
+  mb_driver_conn *impl; /* NULL once closed */
+  bool blocking;
+  bool dead;            /* the session is lost: to be dropped */
+  bool fresh;           /* made, and not yet set up by a borrower */
+  bool setup;           /* what runs now is setting up, not use */
+  bool session_changed; /* by a statement of a user */
+  bool unsettled;       /* there are dropped runs or levels */
+  void (*on_event)(void *context, const mb_event *event);
+  void *event_context;
+
+  /* The operation in flight. */
+  mb_op op;
+  mb__listener listener;
+  mb__step *step;
+  void *step_argument;
+  mb_status answer; /* of the driver's call, when a task is entered again */
+  mb__phase phase;
+  int64_t grace_end_ns;
+  bool connecting;
+
+  /* Statements. */
+  mb__cache cache;
+  mb_stmt *running; /* those with rows that have not been read or given up */
+  size_t n_at_driver; /* of these, with rows that the database still holds */
+  uint64_t last_run;
+  uint64_t cache_hits, cache_misses;
+
+  /* Transactions. */
+  mb__level *levels; /* depth of them, room for more */
+  uint32_t depth;
+  uint32_t levels_room;
+  uint32_t last_serial;
+  int64_t tx_deadline_ns;           /* the earliest of them; MB_NEVER */
+  mb_transaction_state transaction; /* as the session said last */
+  mb__verdict verdict;
+
+  /* Memory of tasks. */
+  struct {
+    int at, unwind_at;
+    const mb_tx *parent;
+    mb_begin begin;
+    int64_t deadline_ns;
+    uint32_t target; /* depth to be left */
+    bool failed;
+    char name[24];
+    char sql[64];
+    mb_result result;
+    mb_error reason;
+  } tx;
+  struct {
+    int at, inner_at;
+    mb_connect_args args;
+    size_t init;
+    mb_result result;
+  } opening;
+  struct {
+    int at;
+    unsigned lost;
+  } cleaning;
+  struct {
+    int at;
+    mb_stmt *stmt;
+  } settling;
+  int settle_at;
+  uint32_t settle_depth;
+
+  /* Guarded by the pool's lock. */
+  mb_conn *pool_next, *pool_prev;
+  int pool_state;
+};
+
+/* --- connection.c ------------------------------------------------------- */
+
+/*
+ * Makes a connection: connects, runs the connector's init statements.  *out has
+ * one reference.  Errors: what connecting gives; an expired connect_timeout is
+ * MB_CONNECTIVITY.
+ */
+MB_CHECKED mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
+    mb_cancellation *cancellation, mb_conn **out, mb_error *error);
+
+/* Ends the session and detaches what hangs on it; the memory lives until the
+ * last reference is given back.  Safe twice.  No lock may be held. */
+void mb__conn_close(mb_conn *conn);
+
+/* Ends all runs and transactions and makes the session fit for the next
+ * borrower; false: it is not, and has to be closed. */
+bool mb__conn_clean(mb_conn *conn);
+
+/* Marks a call as going on.  MB_USAGE: another one is, or it is closed;
+ * MB_CONNECTION_LOST: it has died before. */
+MB_CHECKED mb_status mb__conn_refuse(mb_conn *conn, mb_error *error);
+
+static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
+{
+  if (conn->impl == NULL || conn->dead ||
+      atomic_load_explicit(&conn->entered, memory_order_relaxed))
+    return mb__conn_refuse(conn, error);
+  atomic_store_explicit(&conn->entered, true, memory_order_relaxed);
+  return MB_OK;
+}
+
+/* Ends the call: follows the session's transaction state, forgets the bounds.
+ * error: the one that the call gives, or NULL. */
+void mb__conn_leave(mb_conn *conn, mb_error *error);
+
+/* Forgets the bounds of the operation. */
+void mb__conn_unbound(mb_conn *conn);
+
+/* Ends a call that left a row to be read, so that the session's state cannot
+ * have changed. */
+static inline void mb__conn_pause(mb_conn *conn)
+{
+  if (conn->op.bounded)
+    mb__conn_unbound(conn);
+  atomic_store_explicit(&conn->entered, false, memory_order_relaxed);
+}
+
+/* Bounds an operation that is to take place even when time is up elsewhere: by
+ * a time-out of its own (0: none). */
+void mb__conn_limit(mb_conn *conn, int64_t timeout_ns);
+
+/* Bounds the operation that begins: by a time-out (0: none), the deadlines of
+ * the open transactions, and a cancellation (or NULL).  MB_ERROR: it is over
+ * already. */
+MB_CHECKED mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
+    mb_cancellation *cancellation, mb_error *error);
+
+/* Runs step until it has ended, or, when non-blocking, until it waits.  The
+ * connection was entered; it is left when the step has ended. */
+MB_CHECKED mb_status mb__conn_run(
+    mb_conn *conn, mb__step *step, void *argument, mb_error *error);
+
+/* Rolls back dropped transactions and ends dropped runs; a task. */
+MB_CHECKED mb_status mb__conn_settle(mb_conn *conn, mb_error *error);
+
+void mb__conn_event(void *owner, const mb_event *event);
+
+/* --- wait.c ------------------------------------------------------------- */
+
+/* What a driver's call has answered, brought to its end (or to MB_WAIT on a
+ * non-blocking connection): waits, ends operations that are out of time, and
+ * draws the consequences of an error. */
+MB_CHECKED mb_status mb__conn_bring(
+    mb_conn *conn, mb_status status, mb_error *error);
+
+static inline mb_status mb__conn_drive(
+    mb_conn *conn, mb_status status, mb_error *error)
+{
+  if (status == MB_DONE || status == MB_ROW)
+    return status;
+  return mb__conn_bring(conn, status, error);
+}
+
+/* --- transaction.c ------------------------------------------------------ */
+
+/* Whether a statement may run in tx now (NULL: directly on the connection). */
+MB_CHECKED mb_status mb__tx_check(
+    mb_conn *conn, const mb_tx *tx, mb_error *error);
+
+/* Draws the consequences of what the session says after a call.  error: the one
+ * that the call gave, or NULL; gets MB_TRANSACTION_DEAD when that is so. */
+void mb__tx_follow(mb_conn *conn, mb_error *error);
+
+/* Rolls back until depth levels are left; a task on conn->tx. */
+MB_CHECKED mb_status mb__tx_unwind(
+    mb_conn *conn, uint32_t depth, mb_error *error);
+
+/* --- statement.c -------------------------------------------------------- */
+
+/* Ends runs begun at this depth of transactions or deeper; a task on
+ * conn->settling. */
+MB_CHECKED mb_status mb__stmt_finish_from(
+    mb_conn *conn, uint32_t depth, mb_error *error);
+
+/* Reads all open rows into memory; a task on conn->settling. */
+MB_CHECKED mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error);
+
+/* Forgets the driver's side of every statement (the session lost them, or is
+ * being closed). */
+void mb__stmt_forget_all(mb_conn *conn, bool close);
+
+#endif

@@ -1,0 +1,158 @@
+/* host.c: memory, time and the writing of errors, behind one table. */
+#include "host.h"
+
+#include "../moonbase.h"
+#include "connection.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define NS_PER_SECOND 1000000000
+
+static int64_t monotonic_ns(void)
+{
+  struct timespec now;
+  /* CLOCK_MONOTONIC cannot fail on a POSIX system that has it. */
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+static void sleep_for_ns(int64_t duration_ns)
+{
+  struct timespec wanted = {.tv_sec = (time_t)(duration_ns / NS_PER_SECOND),
+      .tv_nsec = (long)(duration_ns % NS_PER_SECOND)};
+  if (duration_ns > 0)
+    (void)nanosleep(&wanted, NULL); /* a signal may end it early */
+}
+
+size_t mb__utf8_cut(const char *text, size_t size, size_t limit)
+{
+  if (size <= limit)
+    return size;
+  size_t cut = limit;
+  while (cut > 0 && ((unsigned char)text[cut] & 0xC0) == 0x80)
+    cut--;
+  return cut;
+}
+
+static void set_field(
+    mb_error *error, mb_field field, const char *text, size_t size)
+{
+  size_t room = sizeof error->room - error->used;
+  if (text == NULL || size == 0 || room == 0)
+    return;
+
+  /* A further column goes behind the first, which was then added last. */
+  const bool further =
+      field == MB_COLUMNS && error->fields[field].size != 0 &&
+      error->fields[field].at + error->fields[field].size == error->used;
+  if (further) {
+    error->room[error->used++] = '\0';
+    room--;
+  }
+  const size_t kept = mb__utf8_cut(text, size, room);
+  if (!further)
+    error->fields[field].at = error->used;
+  memcpy(error->room + error->used, text, kept);
+  error->used = (uint16_t)(error->used + kept);
+  error->fields[field].size =
+      (uint16_t)(error->used - error->fields[field].at);
+}
+
+static mb_status fail(
+    mb_error *error, mb_class class, const char *format, ...)
+{
+  /* All but the texts, whose bytes count only as far as they are used. */
+  memset(error, 0, offsetof(mb_error, room));
+  error->class = class;
+
+  char message[MB_ERROR_ROOM / 2];
+  va_list arguments;
+  va_start(arguments, format);
+  const int wanted = vsnprintf(message, sizeof message, format, arguments);
+  va_end(arguments);
+  if (wanted > 0) {
+    const size_t size = strlen(message);
+    set_field(error, MB_MESSAGE, message,
+        (size_t)wanted < sizeof message ? size
+                                        : mb__utf8_cut(message, size, size - 1));
+  }
+  return MB_ERROR;
+}
+
+mb_host mb__host = {
+    .abi = MB_DRIVER_ABI,
+    .size = sizeof(mb_host),
+    .allocate = malloc,
+    .reallocate = realloc,
+    .release = free,
+    .now_ns = monotonic_ns,
+    .sleep_ns = sleep_for_ns,
+    .fail = fail,
+    .error_set = set_field,
+    .event = mb__conn_event,
+};
+
+void mb_set_allocator(void *(*allocate)(size_t),
+    void *(*reallocate)(void *, size_t), void (*release)(void *))
+{
+  mb__host.allocate = allocate;
+  mb__host.reallocate = reallocate;
+  mb__host.release = release;
+}
+
+void mb_set_clock(int64_t (*now_ns)(void), void (*sleep_ns)(int64_t))
+{
+  mb__host.now_ns = now_ns;
+  mb__host.sleep_ns = sleep_ns;
+}
+
+void *mb__allocate_zeroed(size_t count, size_t size)
+{
+  if (size != 0 && count > SIZE_MAX / size)
+    return NULL;
+  void *memory = mb__host.allocate(count * size);
+  if (memory != NULL)
+    memset(memory, 0, count * size);
+  return memory;
+}
+
+char *mb__copy_text(const char *text, size_t size)
+{
+  char *copy = mb__host.allocate(size + 1);
+  if (copy != NULL) {
+    memcpy(copy, text, size);
+    copy[size] = '\0';
+  }
+  return copy;
+}
+
+mb_status mb__out_of_memory(mb_error *error)
+{
+  return fail(error, MB_RESOURCE, "out of memory");
+}
+
+mb_status mb_error_fill(mb_error *error, mb_class class, const char *message)
+{
+  return fail(error, class, "%s", message);
+}
+
+void mb_error_set_text(
+    mb_error *error, mb_field field, const char *text, size_t size)
+{
+  set_field(error, field, text, size);
+}
+
+int64_t mb_now_ns(void)
+{
+  return mb__host.now_ns();
+}
+
+void mb_sleep_ns(int64_t duration_ns)
+{
+  mb__host.sleep_ns(duration_ns);
+}

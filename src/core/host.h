@@ -1,0 +1,26 @@
+/*
+ * host.h: what the core gives to drivers and uses itself: memory, time, errors.
+ */
+#ifndef MB_CORE_HOST_H
+#define MB_CORE_HOST_H
+
+#include "../driver.h"
+
+/* The one host of the process.  Its memory and clock can be replaced before the
+ * first use (mb_set_allocator, mb_set_clock); after that it is constant. */
+extern mb_host mb__host;
+
+/* A zeroed array, or NULL: out of memory, or count * size is no size. */
+void *mb__allocate_zeroed(size_t count, size_t size);
+
+/* A terminated copy of size bytes, or NULL.  The caller releases it. */
+char *mb__copy_text(const char *text, size_t size);
+
+/* Reports that there is no memory; answers MB_ERROR. */
+MB_CHECKED mb_status mb__out_of_memory(mb_error *error);
+
+/* The length of the longest start of text that is at most limit bytes and does
+ * not end inside a UTF-8 character. */
+size_t mb__utf8_cut(const char *text, size_t size, size_t limit);
+
+#endif

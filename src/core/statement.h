@@ -1,0 +1,84 @@
+/*
+ * statement.h: a text on a connection, and its run.
+ *
+ * At most one run of a statement is going on; the same text runs inside itself
+ * by a second statement.  All are in the connection's cache, also those that do
+ * not stay there when they are idle.
+ *
+ * The connection holds a reference to each, every handle that keeps one holds
+ * another; the driver's side is closed by the connection alone.  Only the count
+ * of references is touched by other threads than the borrower's.
+ */
+#ifndef MB_CORE_STATEMENT_H
+#define MB_CORE_STATEMENT_H
+
+#include "connection.h"
+#include "placeholder.h"
+
+/* Beside mb_statement_flags: a command of the driver, not a text. */
+#define MB__STATEMENT_COMMAND (1u << 31)
+
+struct mb_stmt {
+  atomic_uint refs;
+  mb_conn *conn; /* borrowed; NULL once the connection has let go of it */
+
+  /* The text. */
+  char *text; /* a copy, terminated */
+  size_t size;
+  unsigned flags;
+  mb__scan scan;
+
+  /* Its place in the cache. */
+  uint64_t hash;
+  mb_stmt *hash_next;
+  mb_stmt *newer, *older;
+  bool transient; /* not to stay when idle */
+
+  /* The driver's side. */
+  mb_driver_stmt *impl; /* NULL: not prepared (any more) */
+  mb_prepared prepared;
+  mb_result result;
+  uint32_t columns_serial; /* as seen last */
+  uint64_t shape;          /* 0: no columns seen */
+  mb_value *row;
+  size_t row_room;
+
+  /* The run. */
+  uint64_t run;      /* its number; 0: idle */
+  bool at_driver;    /* rows are open there; on the connection's list */
+  bool result_ended; /* of several results, this one has no more rows */
+  bool dropped;
+  bool retried;
+  uint32_t depth;    /* of transactions when it began */
+  mb_call call;
+  mb_spool *spool; /* rows that were read ahead; NULL: none */
+  mb_error *late;  /* what came behind them; NULL: no error */
+  mb_stmt *running_next, *running_prev;
+
+  /* Memory of its task. */
+  int at;
+  int ready_at;
+  const mb_tx *tx;
+  const mb_value *params;
+  size_t n_params;
+  mb_value *places; /* the parameters in the order that is sent */
+  size_t places_room;
+  struct {
+    const mb_value *params;
+    size_t n, rows, row;
+    int64_t first, affected, last_id;
+    bool has_last_id;
+  } many;
+  struct {
+    size_t rows, bytes, bytes_max;
+  } prefetch;
+};
+
+/* --- spool.c ------------------------------------------------------------ */
+
+/* Adds a copy of row.  *spool is made at the first row.  *bytes is raised by
+ * what it took. */
+MB_CHECKED mb_status mb__spool_add(mb_spool **spool, const mb_value *row,
+    size_t n_columns, size_t *bytes, mb_error *error);
+
+#endif

@@ -1,0 +1,68 @@
+/* thread.c: threads, started so that they disturb nobody. */
+#include "thread.h"
+
+#include "host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+#define NS_PER_SECOND 1000000000
+
+typedef struct job {
+  void (*work)(void *argument);
+  void *argument;
+} job;
+
+static void *run(void *argument)
+{
+  const job todo = *(job *)argument;
+  mb__host.release(argument);
+  todo.work(todo.argument);
+  return NULL;
+}
+
+bool mb__thread_start(void (*work)(void *argument), void *argument)
+{
+  job *todo = mb__host.allocate(sizeof *todo);
+  if (todo == NULL)
+    return false;
+  todo->work = work;
+  todo->argument = argument;
+
+  sigset_t all;
+  sigset_t before;
+  pthread_t thread;
+  (void)sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int failed = pthread_create(&thread, NULL, run, todo);
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (failed != 0) {
+    mb__host.release(todo);
+    return false;
+  }
+  (void)pthread_detach(thread);
+  return true;
+}
+
+void mb__thread_condition(pthread_cond_t *condition)
+{
+  pthread_condattr_t attributes;
+  (void)pthread_condattr_init(&attributes);
+  (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  (void)pthread_cond_init(condition, &attributes);
+  (void)pthread_condattr_destroy(&attributes);
+}
+
+bool mb__thread_wait(
+    pthread_cond_t *condition, pthread_mutex_t *lock, int64_t deadline_ns)
+{
+  if (deadline_ns == MB_NEVER) {
+    (void)pthread_cond_wait(condition, lock);
+    return true;
+  }
+  const struct timespec until = {
+      .tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
+      .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
+  return pthread_cond_timedwait(condition, lock, &until) != ETIMEDOUT;
+}

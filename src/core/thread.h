@@ -1,0 +1,23 @@
+/*
+ * thread.h: the few things that the core needs of threads.
+ */
+#ifndef MB_CORE_THREAD_H
+#define MB_CORE_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Runs work(argument) on a new detached thread with all signals blocked, so that
+ * no handler of the program runs there.  False: none could be started. */
+bool mb__thread_start(void (*work)(void *argument), void *argument);
+
+/* Makes a condition variable whose waits are measured by the monotonic clock. */
+void mb__thread_condition(pthread_cond_t *condition);
+
+/* Waits for the condition, at most until deadline_ns of CLOCK_MONOTONIC
+ * (INT64_MAX: for ever).  False: the time has come. */
+bool mb__thread_wait(
+    pthread_cond_t *condition, pthread_mutex_t *lock, int64_t deadline_ns);
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * wait.c: bringing a driver's call to its end, in time.
+ *
+ * An operation that runs out of time, or is cancelled, is ended in three phases:
+ * the database is asked to stop it, then there is a time of grace for its
+ * answer, then the socket is shut down and the connection is lost.  Whatever the
+ * phase, the connection is afterwards either fit for use or dead: an answer is
+ * never left unread, and a request to stop never overtakes the operation.
+ */
+#include "connection.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#define NS_PER_MS 1000000
+/* For how long a call may take to notice that its socket was shut down. */
+#define SHUT_LIMIT_NS (100 * (int64_t)NS_PER_MS)
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+  return a < b ? a : b;
+}
+
+/* When somebody has to look again, whatever the socket does. */
+static int64_t next_look_ns(const mb_conn *conn)
+{
+  const int64_t driver_ns = conn->op.wait.deadline_ns;
+  switch (conn->phase) {
+  case MB__PHASE_RUNNING:
+    return earlier(driver_ns, conn->op.deadline_ns);
+  case MB__PHASE_ASKED:
+  case MB__PHASE_SHUT:
+    return earlier(driver_ns, conn->grace_end_ns);
+  }
+  return driver_ns;
+}
+
+/* Waits for the socket, a cancel or the time, and says what became ready. */
+static unsigned wait_for_something(mb_conn *conn)
+{
+  struct pollfd fds[2];
+  nfds_t n = 1;
+  fds[0].fd = conn->op.wait.fd;
+  fds[0].events = 0;
+  fds[0].revents = 0;
+  if (conn->op.wait.events & MB_READABLE_FD)
+    fds[0].events |= POLLIN;
+  if (conn->op.wait.events & MB_WRITABLE_FD)
+    fds[0].events |= POLLOUT;
+  if (conn->phase == MB__PHASE_RUNNING && conn->listener.cancellation != NULL) {
+    fds[1].fd = mb__cancellation_fd(conn->listener.cancellation);
+    fds[1].events = POLLIN;
+    fds[1].revents = 0;
+    n = 2;
+  }
+
+  const int64_t look_ns = next_look_ns(conn);
+  int timeout_ms = -1;
+  if (look_ns != MB_NEVER) {
+    const int64_t left_ns = look_ns - mb__host.now_ns();
+    /* Rounded up, so that the time has come when poll returns. */
+    timeout_ms = left_ns <= 0 ? 0
+                              : (int)earlier(
+                                    (left_ns + NS_PER_MS - 1) / NS_PER_MS,
+                                    60 * 1000);
+  }
+  if (poll(fds, n, timeout_ms) <= 0 || fds[0].revents == 0)
+    return 0;
+  unsigned ready = 0;
+  if (fds[0].revents & POLLOUT)
+    ready |= MB_WRITABLE_FD;
+  /* Errors and hang-ups are found by reading. */
+  if (fds[0].revents & (POLLIN | POLLERR | POLLHUP | POLLNVAL))
+    ready |= MB_READABLE_FD;
+  return ready & conn->op.wait.events ? ready & conn->op.wait.events
+                                      : conn->op.wait.events;
+}
+
+/* The operation did not end by itself: why, and that the connection is gone. */
+static mb_status give_up(mb_conn *conn, unsigned flags, mb_error *error)
+{
+  conn->dead = true;
+  if (atomic_load(&conn->op.stop) == MB_STOP_CANCEL) {
+    mb__host.fail(
+        error, MB_CANCELED, "cancelled; the connection was dropped");
+  } else if (conn->connecting) {
+    mb__host.fail(error, MB_CONNECTIVITY, "could not connect in time");
+    error->flags |= MB_TIMED_OUT;
+  } else {
+    mb__host.fail(error, MB_TIMEOUT,
+        "the database did not stop in time; the connection was dropped");
+  }
+  error->flags |= flags | MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD | MB_SENT;
+  return MB_ERROR;
+}
+
+/* Shuts the socket down under the call and takes its last answer. */
+static mb_status shut(mb_conn *conn, mb_error *error)
+{
+  conn->phase = MB__PHASE_SHUT;
+  conn->dead = true;
+  mb__canceller_shut(conn->canceller);
+  conn->grace_end_ns = mb__host.now_ns() + SHUT_LIMIT_NS;
+  for (;;) {
+    const unsigned ready = wait_for_something(conn);
+    const mb_status status =
+        conn->driver->resume(conn->impl, ready, &conn->op, error);
+    if (status == MB_ERROR)
+      return give_up(conn, error->flags, error);
+    if (status != MB_WAIT)
+      return status;
+    if (mb__host.now_ns() >= conn->grace_end_ns)
+      return give_up(conn, 0, error);
+  }
+}
+
+/* Time is up, or somebody wants it to end: begins to end the operation. */
+static void ask(mb_conn *conn)
+{
+  int expected = MB_GO_ON;
+  (void)atomic_compare_exchange_strong(
+      &conn->op.stop, &expected, MB_STOP_TIMEOUT);
+  conn->phase = MB__PHASE_ASKED;
+  conn->grace_end_ns =
+      mb__host.now_ns() + conn->connector->settings.cancel_grace_ns;
+  /* An attempt to connect has nobody to ask yet. */
+  if (conn->connecting ||
+      !mb__canceller_ask(conn->canceller, conn->grace_end_ns))
+    conn->grace_end_ns = 0;
+}
+
+/* One step: what became ready is handed to the driver. */
+static mb_status advance(mb_conn *conn, unsigned ready, mb_error *error)
+{
+  if (conn->phase == MB__PHASE_RUNNING && mb_op_stopped(&mb__host, &conn->op))
+    ask(conn);
+  if (ready == 0) {
+    const int64_t now_ns = mb__host.now_ns();
+    if (conn->phase == MB__PHASE_ASKED && now_ns >= conn->grace_end_ns)
+      return shut(conn, error);
+    if (now_ns < conn->op.wait.deadline_ns)
+      return MB_WAIT;
+  }
+  return conn->driver->resume(conn->impl, ready, &conn->op, error);
+}
+
+/* A call was stopped: the reason is ours to name. */
+static void name_reason(mb_conn *conn, mb_error *error)
+{
+  const int stop = atomic_load(&conn->op.stop);
+  if (stop == MB_STOP_CANCEL && conn->listener.cancellation != NULL) {
+    const unsigned flags = error->flags;
+    mb__cancellation_fail(conn->listener.cancellation, error);
+    error->flags = flags;
+  } else if (stop == MB_STOP_TIMEOUT || (conn->op.deadline_ns != MB_NEVER &&
+                                            mb__host.now_ns() >=
+                                                conn->op.deadline_ns)) {
+    error->class = conn->connecting ? MB_CONNECTIVITY : MB_TIMEOUT;
+    error->flags |= conn->connecting ? MB_TIMED_OUT : 0u;
+  }
+}
+
+/* What a call has come to, once no request to stop it is under way. */
+static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
+{
+  if (conn->phase == MB__PHASE_ASKED &&
+      !mb__canceller_await(conn->canceller, conn->grace_end_ns))
+    conn->dead = true; /* nothing may be sent while the request may arrive */
+  conn->phase = MB__PHASE_RUNNING;
+  if (status != MB_ERROR)
+    return status;
+
+  if (error->class == MB_CANCELED)
+    name_reason(conn, error);
+  if (error->flags & MB_CONNECTION_DEAD)
+    conn->dead = true;
+  if (conn->dead)
+    error->flags |= MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD;
+  return MB_ERROR;
+}
+
+/* A driver that answers what it may not is reported, not believed. */
+static mb_status distrust(mb_conn *conn, mb_error *error)
+{
+  conn->dead = true;
+  mb__host.fail(error, MB_DRIVER_FAULT,
+      "driver \"%s\" asked to wait but has no resume", conn->driver->name);
+  error->flags = MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD | MB_SENT;
+  return MB_ERROR;
+}
+
+mb_status mb__conn_bring(mb_conn *conn, mb_status status, mb_error *error)
+{
+  if (status == MB_WAIT && conn->driver->resume == NULL)
+    status = distrust(conn, error);
+  while (status == MB_WAIT) {
+    if (!conn->blocking)
+      return MB_WAIT;
+    status = advance(conn, wait_for_something(conn), error);
+  }
+  return conclude(conn, status, error);
+}
+
+void mb_conn_wait(const mb_conn *conn, mb_wait *out)
+{
+  *out = conn->op.wait;
+  out->deadline_ns = next_look_ns(conn);
+}
+
+mb_status mb_conn_resume(mb_conn *conn, unsigned ready, mb_error *error)
+{
+  if (conn->step == NULL || !atomic_load(&conn->entered))
+    return mb__host.fail(error, MB_USAGE, "no operation is waiting");
+  const mb_status status = advance(conn, ready, error);
+  if (status == MB_WAIT)
+    return MB_WAIT;
+  conn->answer = conclude(conn, status, error);
+  return mb__conn_run(conn, conn->step, conn->step_argument, error);
+}

@@ -1,0 +1,433 @@
+/*
+ * binding.h: what the files of the Lua binding share.
+ *
+ * Every function of the binding has four steps: check arguments, create the
+ * empty handle, call the core, push the result.  Lua raises errors by longjmp,
+ * from any call that allocates; so nothing may be owned by a C frame alone when
+ * such a call is made.  A connection that a call has borrowed, and a run that it
+ * has begun, are noted in a frame (below) before the first such call; what an
+ * error leaves there is ended by the next call into the binding.
+ */
+#ifndef MB_LUA_BINDING_H
+#define MB_LUA_BINDING_H
+
+#include "../moonbase.h"
+#include "compat.h"
+
+/* --- The state ---------------------------------------------------------- */
+
+#define MB_LUA_SHAPES 256 /* shapes that are remembered; a power of two */
+#define MB_LUA_FRAMES 16  /* calls inside calls, by functions of the program */
+
+/* A call of the binding that may have to be undone. */
+typedef struct mb_lua_frame {
+  mb_conn *conn;   /* borrowed by this call; NULL: none */
+  uint64_t borrow;
+  mb_stmt *stmt;   /* begun by this call; NULL: none */
+  mb_conn *holder; /* the connection of stmt */
+  uint64_t run;
+  bool calls_back; /* it is running Lua code: it is not over */
+} mb_lua_frame;
+
+/* What callbacks of the database hold of a Lua state; it outlives the state. */
+typedef struct mb_lua_anchor {
+  unsigned refs;
+  lua_State *L; /* NULL once the state is closed */
+  struct mb_lua *lua;
+} mb_lua_anchor;
+
+/* The binding in one Lua state: the first upvalue of all its functions. */
+typedef struct mb_lua {
+  lua_State *L; /* of the call that is going on, for callbacks */
+  mb_lua_anchor *anchor;
+  size_t n_frames;
+  mb_lua_frame frames[MB_LUA_FRAMES];
+  uint64_t shapes[MB_LUA_SHAPES]; /* which shape a slot of the table holds */
+  struct mb_lua_session *transactions; /* open ones, the latest first */
+  struct mb_lua_lease *leases;         /* with users */
+  mb_conn *expanding; /* of the statement whose fragments are being joined */
+  bool has_raised; /* a callback has left an error in the registry */
+} mb_lua;
+
+/* The upvalues of every function of the binding. */
+enum mb_lua_upvalue {
+  MB_LUA_STATE = 1,  /* userdata: mb_lua */
+  MB_LUA_SHAPE_LIST, /* table: slot -> shape */
+  MB_LUA_KINDS,      /* table: metatable of a value -> its kind */
+  MB_LUA_METATABLES, /* table: mb_lua_kind -> metatable */
+  MB_LUA_HELPERS,    /* table: functions written in Lua that C calls */
+  MB_LUA_N_UPVALUES = MB_LUA_HELPERS
+};
+
+static inline mb_lua *mb_lua_of(lua_State *L)
+{
+  return lua_touserdata(L, lua_upvalueindex(MB_LUA_STATE));
+}
+
+/* Ends what errors have left in frames, and notes who is running. */
+void mb_lua_sweep(mb_lua *lua);
+
+static inline mb_lua *mb_lua_enter(lua_State *L)
+{
+  mb_lua *lua = mb_lua_of(L);
+  if (lua->n_frames > 0)
+    mb_lua_sweep(lua);
+  lua->L = L;
+  return lua;
+}
+
+/* Calls the Lua function that stands below its n arguments on the top, catching
+ * errors; false: the error is on the top.  Frames are kept meanwhile. */
+bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results);
+/* Takes the error on the top, to be raised as it is by mb_lua_fail; answers
+ * MB_ERROR. */
+mb_status mb_lua_keep_raised(lua_State *L, mb_error *error);
+/* Pushes what was kept; false: nothing was. */
+bool mb_lua_take_raised(lua_State *L);
+/* Pushes helper name. */
+void mb_lua_helper(lua_State *L, const char *name);
+
+/* --- Handles ------------------------------------------------------------ */
+
+typedef enum mb_lua_kind {
+  MB_LUA_DATABASE = 1,
+  MB_LUA_CONNECTION,
+  MB_LUA_TRANSACTION,
+  MB_LUA_STATEMENT,
+  MB_LUA_ROWS,
+  MB_LUA_CANCELLATION,
+  MB_LUA_KIND_COUNT
+} mb_lua_kind;
+
+/* The start of every handle: nobody else's userdata begins with this address. */
+typedef struct mb_lua_head {
+  const void *mark;
+  mb_lua_kind kind;
+} mb_lua_head;
+
+extern const char mb_lua_mark;
+
+/* The handle at index, or NULL when the value is none. */
+static inline mb_lua_head *mb_lua_handle(lua_State *L, int index)
+{
+  if (lua_type(L, index) != LUA_TUSERDATA ||
+      lua_rawlen(L, index) < sizeof(mb_lua_head))
+    return NULL;
+  mb_lua_head *head = lua_touserdata(L, index);
+  return head->mark == &mb_lua_mark ? head : NULL;
+}
+
+/* Creates a handle: zeroed but for its head, with n values beside it. */
+void *mb_lua_new(lua_State *L, mb_lua_kind kind, size_t size, int n);
+/* The handle of that kind at index; raises a UsageError when it is none. */
+void *mb_lua_check(lua_State *L, int index, mb_lua_kind kind);
+
+/* Values beside handles.  All that convert values have the options first. */
+enum {
+  MB_LUA_OPTIONS = 1, /* table: null, types, json, cancel; or nil */
+  MB_LUA_PARENT,      /* the handle that this one needs alive */
+  MB_LUA_LEASE,       /* the borrow that it has a part in; or nil */
+  MB_LUA_EXTRA,       /* sessions: a table for the Lua side; rows: the shape;
+                         statements: the text */
+  MB_LUA_KEPT,        /* rows: what the parameters' views need */
+  MB_LUA_HOOKS        /* rows: converting functions, or nil */
+};
+
+/* How a handle turns values and errors. */
+typedef struct mb_lua_config {
+  bool returns_errors;
+  bool has_null;       /* the options' null stands for NULL */
+  bool int64_raises;
+  bool decimal_is_number;
+  bool keeps_booleans; /* 0 and 1 as integers */
+  bool has_hooks;      /* the options' types or json convert */
+  bool has_json;
+  bool is_plain;       /* texts have no placeholders */
+  mb_call call;
+} mb_lua_config;
+
+/*
+ * A borrow of a connection, shared by the handles that use it; a userdata beside
+ * each of them.  Rows let others in (the task that reads them may go on on their
+ * connection); Connections and transactions do not.
+ */
+typedef struct mb_lua_lease {
+  mb_conn *conn; /* a reference while there are users; then NULL */
+  uint64_t borrow;
+  mb_pool *pool; /* borrowed from the users */
+  unsigned users;
+  unsigned rows; /* of these */
+  struct mb_lua_lease *next, *prev; /* in mb_lua.leases while there are users */
+} mb_lua_lease;
+
+/* Makes the userdata at index known by its address. */
+void mb_lua_know(lua_State *L, const void *userdata, int index);
+/* Pushes a known userdata, which is alive. */
+void mb_lua_push_known(lua_State *L, const void *userdata);
+
+/* Pushes a lease of a connection that was just borrowed, without users. */
+mb_lua_lease *mb_lua_push_lease(lua_State *L, mb_pool *pool, mb_conn *conn);
+void mb_lua_lease_join(mb_lua *lua, mb_lua_lease *lease, bool as_rows);
+/* Leaves it; the last one gives the connection back, or, in a finalizer, leaves
+ * it to be given back. */
+void mb_lua_lease_leave(
+    mb_lua *lua, mb_lua_lease *lease, bool as_rows, bool finalizing);
+/* A lease that is held by rows alone, or NULL. */
+mb_lua_lease *mb_lua_find_lease(const mb_lua *lua, const mb_pool *pool);
+
+static inline bool mb_lua_lease_holds(const mb_lua_lease *lease)
+{
+  return lease->conn != NULL && mb_conn_borrow(lease->conn) == lease->borrow;
+}
+
+/* A Database, Connection or Transaction. */
+typedef struct mb_lua_session {
+  mb_lua_head head;
+  mb_lua_config config;
+  mb_pool *pool;       /* a reference; of all three */
+  mb_conn *conn;       /* Connection, Transaction: a reference */
+  uint64_t borrow;
+  mb_lua_lease *lease; /* beside it; NULL: it has none of its own */
+  bool closed;
+  bool has_setup;      /* Database: fresh connections are set up by Lua */
+  bool is_view;        /* of its parent */
+  bool managed;        /* Transaction: it is that of a function */
+  bool owns_tx;        /* Transaction: it was begun with this handle */
+  bool listed;         /* Transaction: in mb_lua.transactions */
+  mb_tx tx;
+  struct mb_lua_session *next, *prev;
+} mb_lua_session;
+
+/* A prepared statement: of a Database (found on whatever connection it gets) or
+ * of a connection. */
+typedef struct mb_lua_statement {
+  mb_lua_head head;
+  mb_lua_session *session; /* its parent */
+  mb_conn *conn;           /* a reference; NULL: of a Database */
+  uint64_t borrow;
+  mb_stmt *stmt;           /* kept; NULL: of a Database */
+  bool closed;
+} mb_lua_statement;
+
+/* An open result. */
+typedef struct mb_lua_rows {
+  mb_lua_head head;
+  mb_lua_config config;
+  mb_pool *pool;       /* borrowed from the parent, for errors */
+  mb_conn *conn;       /* a reference; NULL once nothing is left at it */
+  uint64_t borrow;
+  mb_lua_lease *lease; /* beside it; NULL: the connection is not its own */
+  mb_stmt *stmt;       /* kept; NULL as conn */
+  uint64_t run;
+  mb_spool *spool;     /* rows that are no longer the connection's */
+  uint64_t shape;
+  size_t n_columns;
+  bool as_arrays;
+  bool ended;          /* all rows were given */
+  bool closed;         /* by the user */
+  int64_t count;       /* rows given, for tuples */
+} mb_lua_rows;
+
+typedef struct mb_lua_cancellation {
+  mb_lua_head head;
+  mb_cancellation *cancellation; /* a reference */
+} mb_lua_cancellation;
+
+/* The session at index; raises a UsageError when it is none. */
+mb_lua_session *mb_lua_check_session(lua_State *L, int index);
+/* Replaces the session on the top by a Connection on conn with its options,
+ * which has no part in the borrow. */
+void mb_lua_push_view(lua_State *L, mb_conn *conn);
+
+/* --- Errors (error.c) --------------------------------------------------- */
+
+/* Pushes an error object.  sql: index of the statement's text, or 0. */
+void mb_lua_push_error(
+    lua_State *L, const mb_error *error, mb_pool *pool, int sql);
+/* Raises a UsageError. */
+int mb_lua_usage(lua_State *L, const char *format, ...) MB_PRINTF(2, 3);
+/* What a function that has failed returns: raises, or gives nil and the error.
+ * A UsageError is always raised. */
+int mb_lua_fail(lua_State *L, const mb_lua_config *config,
+    const mb_error *error, mb_pool *pool, int sql);
+
+/* --- Values (value.c, parameter.c) -------------------------------------- */
+
+/* Kinds of values that tables with a metatable stand for, as MB_LUA_KINDS says;
+ * the others are tags of mb_tag. */
+enum { MB_LUA_FRAGMENT = 100, MB_LUA_PARAMS = 101 };
+
+void mb_lua_push_int64(lua_State *L, int64_t value);
+/* Pushes a value that is not of the simplest kind.  options: index of the
+ * session's options. */
+void mb_lua_push_value(lua_State *L, const mb_lua_config *config,
+    const mb_value *value, int options);
+/* Reads the value at index (not relative to the top); bytes are views of what is
+ * there, or of what is left on the stack above.  The handle that was called is
+ * at index 1.  An error's message begins with "is". */
+MB_CHECKED mb_status mb_lua_read_value(lua_State *L,
+    const mb_lua_config *config, int index, mb_value *out, mb_error *error);
+/* The kind of a table: an mb_tag, MB_LUA_FRAGMENT, MB_LUA_PARAMS; 0: a plain
+ * table, or no table; -1: another metatable. */
+int mb_lua_kind_of(lua_State *L, int index);
+
+/* The values for a statement. */
+typedef struct mb_lua_params {
+  mb_value room[16];
+  mb_value *values;
+  size_t n;
+  int first;        /* index of the first argument */
+  bool is_fragment; /* one of them is SQL: nothing was read */
+} mb_lua_params;
+
+/* Reads the arguments from first to the top for stmt.  A view is valid while the
+ * stack is not cut below what is there afterwards. */
+MB_CHECKED mb_status mb_lua_read_params(lua_State *L,
+    const mb_lua_config *config, const mb_stmt *stmt, int first,
+    mb_lua_params *out, mb_error *error);
+
+/* Reads them as positional values, for no statement. */
+MB_CHECKED mb_status mb_lua_read_values(lua_State *L,
+    const mb_lua_config *config, int first, mb_lua_params *out,
+    mb_error *error);
+/* Puts a parameter's name, or its number, before an error of
+ * mb_lua_read_value; answers MB_ERROR. */
+mb_status mb_lua_name_parameter(
+    mb_error *error, const char *name, size_t size, size_t number);
+
+/* Keeps what the views need beside the handle at index. */
+void mb_lua_keep_values(lua_State *L, const mb_lua_params *params, int handle);
+
+/* --- Rows (row.c) ------------------------------------------------------- */
+
+/* Pushes the shape of a statement's columns: a table of their names, with their
+ * description in its field "columns". */
+void mb_lua_push_shape(lua_State *L, mb_lua *lua, const mb_stmt *stmt);
+/* Pushes a shape of columns, anew. */
+void mb_lua_push_description(lua_State *L, const mb_result *result);
+/* Pushes the functions that convert a shape's columns, or nil.  The shape is at
+ * index. */
+void mb_lua_push_hooks(
+    lua_State *L, mb_lua *lua, const mb_lua_config *config, int shape);
+
+/* Where a row's values are turned into Lua's. */
+typedef struct mb_lua_sink {
+  const mb_lua_config *config;
+  mb_lua *lua;
+  int options; /* index */
+  int hooks;   /* index; 0: none */
+} mb_lua_sink;
+
+/* Pushes value number column (from 0). */
+void mb_lua_push_column(lua_State *L, const mb_lua_sink *sink,
+    const mb_value *value, size_t column);
+/* Pushes a row as a table by name; shape is an index. */
+void mb_lua_push_named(lua_State *L, const mb_lua_sink *sink,
+    const mb_value *row, size_t n, int shape);
+
+/* --- Calls (call.c) ----------------------------------------------------- */
+
+/* One call that runs a statement: where, which, and what came of it. */
+typedef struct mb_lua_run {
+  mb_lua *lua;
+  mb_lua_session *session;
+  const mb_lua_config *config;
+  mb_conn *conn;
+  mb_lua_lease *shared; /* of rows, whose connection is used; NULL: none */
+  bool outside;         /* it may go beside an open transaction */
+  const mb_tx *tx;
+  mb_stmt *stmt;
+  mb_status status;
+  mb_lua_frame *frame;
+  mb_lua_params params;
+  int text;             /* index of the text; 0: none */
+  mb_error error;
+} mb_lua_run;
+
+/* Opens a call on the handle at index 1: a session, or a statement.  Its errors
+ * are raised before anything is owned. */
+void mb_lua_run_open(lua_State *L, mb_lua_run *run);
+/* Finds the connection: borrows one, or checks that of the session. */
+MB_CHECKED mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run);
+/* Finds the statement of the prepared one at index 1. */
+MB_CHECKED mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run);
+/* Replaces the text at index 2 and the arguments behind it by a text without
+ * fragments and moonbase.params. */
+MB_CHECKED mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run);
+/* Notes a run that has begun, so that it can be undone. */
+void mb_lua_run_note(mb_lua_run *run);
+/* Finds the statement (its text at index 2, when the handle is a session), reads
+ * the arguments behind it, and runs it.  run->status is MB_ROW or MB_DONE. */
+MB_CHECKED mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run);
+/* The three above.  False: it has failed. */
+bool mb_lua_run_start(lua_State *L, mb_lua_run *run);
+/* Ends the run and gives the connection back.  False: that has failed. */
+bool mb_lua_run_end(mb_lua_run *run);
+/* Gives the connection back, if the call still has it; the run is another's. */
+void mb_lua_run_leave(mb_lua_run *run);
+/* Ends everything after a failure, and returns what the function returns (or
+ * raises). */
+int mb_lua_run_fail(lua_State *L, mb_lua_run *run);
+
+/* Pushes the lease of the borrow that the call has. */
+mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run);
+
+/* --- The parts of the module -------------------------------------------- */
+
+/* Methods of sessions and statements. */
+extern const luaL_Reg mb_lua_run_methods[];
+/* Methods of sessions. */
+extern const luaL_Reg mb_lua_session_methods[];
+extern const luaL_Reg mb_lua_session_meta[];
+extern const luaL_Reg mb_lua_database_methods[];
+extern const luaL_Reg mb_lua_statement_methods[];
+extern const luaL_Reg mb_lua_statement_meta[];
+extern const luaL_Reg mb_lua_rows_methods[];
+extern const luaL_Reg mb_lua_rows_meta[];
+extern const luaL_Reg mb_lua_cancellation_methods[];
+extern const luaL_Reg mb_lua_cancellation_meta[];
+
+void mb_lua_anchor_release(mb_lua_anchor *anchor);
+
+/* Functions for the Lua side, described where they are defined. */
+/* handle.c */
+int mb_lua_configure(lua_State *L);
+int mb_lua_options(lua_State *L);
+int mb_lua_view(lua_State *L);
+int mb_lua_original(lua_State *L);
+int mb_lua_parent(lua_State *L);
+int mb_lua_extra(lua_State *L);
+int mb_lua_open(lua_State *L);
+int mb_lua_option(lua_State *L);
+int mb_lua_scheme(lua_State *L);
+int mb_lua_begin(lua_State *L);
+int mb_lua_commit(lua_State *L);
+int mb_lua_rollback(lua_State *L);
+int mb_lua_is_open(lua_State *L);
+int mb_lua_current(lua_State *L);
+int mb_lua_close_connection(lua_State *L);
+int mb_lua_close_database(lua_State *L);
+int mb_lua_is_closed(lua_State *L);
+int mb_lua_url(lua_State *L);
+int mb_lua_stats(lua_State *L);
+/* session.c */
+int mb_lua_quote(lua_State *L);
+int mb_lua_text(lua_State *L);
+int mb_lua_places(lua_State *L);
+int mb_lua_collect(lua_State *L);
+/* rows.c */
+int mb_lua_query(lua_State *L);
+int mb_lua_command(lua_State *L);
+int mb_lua_next_tuple(lua_State *L);
+/* statement.c */
+int mb_lua_prepare(lua_State *L);
+int mb_lua_source(lua_State *L);
+int mb_lua_insert_rows(lua_State *L);
+/* cancellation.c */
+int mb_lua_cancellation_open(lua_State *L);
+/* capability.c */
+int mb_lua_capability(lua_State *L);
+/* callback.c */
+int mb_lua_define(lua_State *L);
+
+#endif

@@ -1,0 +1,472 @@
+/*
+ * call.c: what every call that runs a statement has in common.
+ *
+ * A call's frame says what would have to be undone if Lua raised an error now.
+ * Frames are a stack: a call inside another one comes from a function of the
+ * program that the outer one is running, and ends before it.
+ */
+#include "binding.h"
+
+#include <string.h>
+
+const char mb_lua_mark = 'm';
+
+/* --- Frames ------------------------------------------------------------- */
+
+static void undo(mb_lua_frame *frame)
+{
+  if (frame->stmt != NULL && mb_conn_borrow(frame->holder) == frame->borrow &&
+      mb_stmt_run_number(frame->stmt) == frame->run)
+    mb_stmt_drop(frame->stmt);
+  if (frame->conn != NULL && mb_conn_borrow(frame->conn) == frame->borrow)
+    mb_conn_drop(frame->conn);
+  *frame = (mb_lua_frame){.conn = NULL};
+}
+
+void mb_lua_sweep(mb_lua *lua)
+{
+  while (lua->n_frames > 0 && !lua->frames[lua->n_frames - 1].calls_back)
+    undo(&lua->frames[--lua->n_frames]);
+}
+
+bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results)
+{
+  mb_lua_frame *frame =
+      lua->n_frames > 0 ? &lua->frames[lua->n_frames - 1] : NULL;
+  lua_State *before = lua->L;
+  const bool was = frame != NULL && frame->calls_back;
+  if (frame != NULL)
+    frame->calls_back = true;
+  const int status = lua_pcall(L, n, results, 0);
+  /* What an error has left inside. */
+  mb_lua_sweep(lua);
+  if (frame != NULL)
+    frame->calls_back = was;
+  lua->L = before;
+  return status == LUA_OK;
+}
+
+static const char raised_key = 'r';
+
+bool mb_lua_take_raised(lua_State *L)
+{
+  mb_lua *lua = mb_lua_of(L);
+  if (!lua->has_raised)
+    return false;
+  lua->has_raised = false;
+  compat_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
+  lua_pushnil(L);
+  compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+  return true;
+}
+
+mb_status mb_lua_keep_raised(lua_State *L, mb_error *error)
+{
+  compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+  mb_lua_of(L)->has_raised = true;
+  return mb_error_fill(error, MB_ENGINE, "a function of the program has failed");
+}
+
+void mb_lua_helper(lua_State *L, const char *name)
+{
+  lua_getfield(L, lua_upvalueindex(MB_LUA_HELPERS), name);
+}
+
+/* --- Handles ------------------------------------------------------------ */
+
+void *mb_lua_new(lua_State *L, mb_lua_kind kind, size_t size, int n)
+{
+  mb_lua_head *head = compat_newuserdata(L, size, n);
+  memset(head, 0, size);
+  head->mark = &mb_lua_mark;
+  head->kind = kind;
+  lua_rawgeti(L, lua_upvalueindex(MB_LUA_METATABLES), (int)kind);
+  lua_setmetatable(L, -2);
+  return head;
+}
+
+static const char *const kind_names[MB_LUA_KIND_COUNT] = {
+    [MB_LUA_DATABASE] = "Database",
+    [MB_LUA_CONNECTION] = "Connection",
+    [MB_LUA_TRANSACTION] = "Transaction",
+    [MB_LUA_STATEMENT] = "Statement",
+    [MB_LUA_ROWS] = "Rows",
+    [MB_LUA_CANCELLATION] = "Cancellation",
+};
+
+void *mb_lua_check(lua_State *L, int index, mb_lua_kind kind)
+{
+  mb_lua_head *head = mb_lua_handle(L, index);
+  if (head == NULL || head->kind != kind)
+    (void)mb_lua_usage(L,
+        "a %s is wanted here, and got %s (methods are called with a colon: "
+        "x:name(…))",
+        kind_names[kind],
+        head != NULL ? kind_names[head->kind] : luaL_typename(L, index));
+  return head;
+}
+
+mb_lua_session *mb_lua_check_session(lua_State *L, int index)
+{
+  mb_lua_head *head = mb_lua_handle(L, index);
+  if (head == NULL || head->kind > MB_LUA_TRANSACTION)
+    (void)mb_lua_usage(L,
+        "a Database, Connection or Transaction is wanted here, and got %s "
+        "(methods are called with a colon: x:name(…))",
+        head != NULL ? kind_names[head->kind] : luaL_typename(L, index));
+  return (mb_lua_session *)head;
+}
+
+/* --- Leases ------------------------------------------------------------- */
+
+/* Where userdata are found by their addresses, without keeping them alive. */
+static const char known_key = 'k';
+
+void mb_lua_know(lua_State *L, const void *userdata, int index)
+{
+  index = lua_absindex(L, index);
+  compat_rawgetp(L, LUA_REGISTRYINDEX, &known_key);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "v");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, -1);
+    compat_rawsetp(L, LUA_REGISTRYINDEX, &known_key);
+  }
+  lua_pushvalue(L, index);
+  compat_rawsetp(L, -2, userdata);
+  lua_pop(L, 1);
+}
+
+void mb_lua_push_known(lua_State *L, const void *userdata)
+{
+  compat_rawgetp(L, LUA_REGISTRYINDEX, &known_key);
+  compat_rawgetp(L, -1, userdata);
+  lua_remove(L, -2);
+}
+
+mb_lua_lease *mb_lua_push_lease(lua_State *L, mb_pool *pool, mb_conn *conn)
+{
+  mb_lua_lease *lease = lua_newuserdata(L, sizeof *lease);
+  *lease = (mb_lua_lease){
+      .conn = conn, .borrow = mb_conn_borrow(conn), .pool = pool};
+  mb_lua_know(L, lease, -1);
+  return lease;
+}
+
+void mb_lua_lease_join(mb_lua *lua, mb_lua_lease *lease, bool as_rows)
+{
+  lease->rows += as_rows;
+  if (lease->users++ > 0)
+    return;
+  mb_conn_ref(lease->conn);
+  lease->prev = NULL;
+  lease->next = lua->leases;
+  if (lease->next != NULL)
+    lease->next->prev = lease;
+  lua->leases = lease;
+}
+
+void mb_lua_lease_leave(
+    mb_lua *lua, mb_lua_lease *lease, bool as_rows, bool finalizing)
+{
+  lease->rows -= as_rows;
+  if (--lease->users > 0)
+    return;
+  if (lease->prev != NULL)
+    lease->prev->next = lease->next;
+  else
+    lua->leases = lease->next;
+  if (lease->next != NULL)
+    lease->next->prev = lease->prev;
+
+  mb_conn *conn = lease->conn;
+  lease->conn = NULL;
+  if (mb_conn_borrow(conn) == lease->borrow) {
+    if (finalizing)
+      mb_conn_drop(conn);
+    else
+      mb_conn_release(conn);
+  }
+  mb_conn_unref(conn);
+}
+
+mb_lua_lease *mb_lua_find_lease(const mb_lua *lua, const mb_pool *pool)
+{
+  for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
+    if (lease->pool == pool && lease->rows == lease->users &&
+        mb_lua_lease_holds(lease))
+      return lease;
+  return NULL;
+}
+
+/* --- Connecting --------------------------------------------------------- */
+
+/* A call on a Database inside its own transaction would wait for itself, or run
+ * outside of what it seems to be in. */
+static mb_status check_task(const mb_lua_run *run, mb_error *error)
+{
+  for (const mb_lua_session *tx = run->lua->transactions; tx != NULL;
+       tx = tx->next)
+    if (tx->managed && tx->pool == run->session->pool && mb_tx_is_open(&tx->tx))
+      return mb_error_fill(error, MB_USAGE,
+          "this is inside a transaction of the same Database: use the "
+          "Transaction that the function was given, or db:connect() for a "
+          "connection outside of it");
+  return MB_OK;
+}
+
+/* The pool is empty, and nobody but this program could give a connection back. */
+static mb_status explain_empty(const mb_lua_run *run, mb_error *error)
+{
+  for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
+       lease = lease->next)
+    if (lease->pool == run->session->pool &&
+        mb_pool_settings(lease->pool)->max == 1)
+      return mb_error_fill(error, MB_USAGE,
+          "the only connection is held by a Connection or Transaction of this "
+          "program: use that one, or close it first");
+  return MB_ERROR;
+}
+
+static mb_status borrow(lua_State *L, mb_lua_run *run)
+{
+  mb_error *error = &run->error;
+  const mb_call *call = &run->config->call;
+  mb_pool *pool = run->session->pool;
+  if (mb_pool_acquire(pool, call, MB_ACQUIRE_NOW, &run->conn, error) == MB_OK)
+    return MB_OK;
+  if (error->class != MB_POOL_TIMEOUT)
+    return MB_ERROR;
+  run->shared = mb_lua_find_lease(run->lua, pool);
+  if (run->shared != NULL) {
+    run->conn = run->shared->conn;
+    return MB_OK;
+  }
+  /* Handles that were forgotten hold connections until they are collected. */
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  if (mb_pool_acquire(pool, call, MB_ACQUIRE_NOW, &run->conn, error) == MB_OK)
+    return MB_OK;
+  return error->class == MB_POOL_TIMEOUT ? explain_empty(run, error)
+                                         : MB_ERROR;
+}
+
+/* Has a new connection set up by the Lua side, before it is used. */
+static mb_status set_up(lua_State *L, mb_lua_run *run)
+{
+  const mb_lua_head *head = mb_lua_handle(L, 1);
+  mb_lua_helper(L, "set_up");
+  if (head->kind == MB_LUA_STATEMENT)
+    compat_getuservalue(L, 1, MB_LUA_PARENT);
+  else
+    lua_pushvalue(L, 1);
+  lua_pushvalue(L, -1);
+  mb_lua_push_view(L, run->conn);
+  mb_conn_set_setup(run->conn, true);
+  const bool done = mb_lua_pcall(L, run->lua, 2, 0);
+  mb_conn_set_setup(run->conn, false);
+  if (done)
+    return MB_OK;
+  mb_conn_set_fresh(run->conn);
+  return mb_lua_keep_raised(L, &run->error);
+}
+
+static mb_status connect_database(lua_State *L, mb_lua_run *run)
+{
+  if ((run->lua->transactions != NULL && !run->outside &&
+          check_task(run, &run->error) != MB_OK) ||
+      borrow(L, run) != MB_OK)
+    return MB_ERROR;
+  run->frame->borrow = mb_conn_borrow(run->conn);
+  if (run->shared == NULL)
+    run->frame->conn = run->conn;
+  if (run->session->has_setup && mb_conn_take_fresh(run->conn))
+    return set_up(L, run);
+  return MB_OK;
+}
+
+mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_session *session = run->session;
+  if (session->closed)
+    return mb_error_fill(&run->error, MB_USAGE,
+        session->head.kind == MB_LUA_DATABASE     ? "the database is closed"
+        : session->head.kind == MB_LUA_CONNECTION ? "the connection is closed"
+                                                  : "the transaction has ended "
+                                                    "(it was committed or "
+                                                    "rolled back)");
+  if (session->head.kind == MB_LUA_DATABASE)
+    return connect_database(L, run);
+  if (mb_conn_borrow(session->conn) != session->borrow)
+    return mb_error_fill(&run->error, MB_USAGE,
+        session->head.kind == MB_LUA_CONNECTION
+            ? "the connection is closed"
+            : "the transaction has ended: its connection was closed");
+  run->conn = session->conn;
+  run->frame->borrow = session->borrow;
+  if (session->head.kind == MB_LUA_TRANSACTION)
+    run->tx = &session->tx;
+  return MB_OK;
+}
+
+/* --- Running ------------------------------------------------------------ */
+
+void mb_lua_run_open(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_head *head = mb_lua_handle(L, 1);
+  if (head != NULL && head->kind == MB_LUA_STATEMENT)
+    run->session = ((mb_lua_statement *)head)->session;
+  else
+    run->session = mb_lua_check_session(L, 1);
+  run->lua = mb_lua_enter(L);
+  run->config = &run->session->config;
+  run->conn = NULL;
+  run->shared = NULL;
+  run->outside = false;
+  run->tx = NULL;
+  run->stmt = NULL;
+  run->text = 0;
+  if (run->lua->n_frames == MB_LUA_FRAMES)
+    (void)mb_lua_usage(L, "calls are nested too deeply");
+  run->frame = &run->lua->frames[run->lua->n_frames++];
+  *run->frame = (mb_lua_frame){.conn = NULL};
+}
+
+/* The statement of a prepared one, on the connection that was found. */
+mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run)
+{
+  const mb_lua_statement *statement = lua_touserdata(L, 1);
+  if (statement->closed)
+    return mb_error_fill(&run->error, MB_USAGE, "the statement is closed");
+  if (statement->stmt != NULL) {
+    run->stmt = statement->stmt;
+    return MB_OK;
+  }
+  size_t size;
+  compat_getuservalue(L, 1, MB_LUA_EXTRA);
+  const char *text = lua_tolstring(L, -1, &size);
+  lua_pop(L, 1); /* the handle holds it */
+  return mb_conn_statement(run->conn, text, size,
+      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt,
+      &run->error);
+}
+
+static mb_status find_text(lua_State *L, mb_lua_run *run)
+{
+  size_t size;
+  if (lua_type(L, 2) != LUA_TSTRING)
+    return mb_error_fill(&run->error, MB_USAGE,
+        "the first argument is the SQL text, a string");
+  run->text = 2;
+  const char *text = lua_tolstring(L, 2, &size);
+  return mb_conn_statement(run->conn, text, size,
+      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt,
+      &run->error);
+}
+
+/* Puts the fragments among the arguments into the text: the stack then is as if
+ * text and moonbase.params had been given. */
+mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run)
+{
+  const int n = lua_gettop(L);
+  run->lua->expanding = run->conn;
+  mb_lua_helper(L, "expand");
+  luaL_checkstack(L, n + 4, NULL);
+  for (int i = 2; i <= n; i++)
+    lua_pushvalue(L, i);
+  const bool done = mb_lua_pcall(L, run->lua, n - 1, 2);
+  run->lua->expanding = NULL;
+  if (!done)
+    return mb_lua_keep_raised(L, &run->error);
+  lua_pushvalue(L, n + 1);
+  lua_replace(L, 2);
+  lua_pushvalue(L, n + 2);
+  lua_replace(L, 3);
+  lua_settop(L, 3);
+  return MB_OK;
+}
+
+static mb_status read_and_find(lua_State *L, mb_lua_run *run)
+{
+  const mb_lua_head *head = mb_lua_handle(L, 1);
+  const bool prepared = head->kind == MB_LUA_STATEMENT;
+  if (!prepared && mb_lua_kind_of(L, 2) == MB_LUA_FRAGMENT &&
+      mb_lua_run_expand(L, run) != MB_OK)
+    return MB_ERROR;
+  if ((prepared ? mb_lua_run_find(L, run)
+                : find_text(L, run)) != MB_OK)
+    return MB_ERROR;
+  const int first = prepared ? 2 : 3;
+  const int top = lua_gettop(L);
+  if (mb_lua_read_params(
+          L, run->config, run->stmt, first, &run->params, &run->error) != MB_OK)
+    return MB_ERROR;
+  if (!run->params.is_fragment)
+    return MB_OK;
+  if (prepared)
+    return mb_error_fill(&run->error, MB_USAGE,
+        "a fragment of SQL cannot be a parameter of a prepared statement");
+  lua_settop(L, top);
+  if (mb_lua_run_expand(L, run) != MB_OK || find_text(L, run) != MB_OK)
+    return MB_ERROR;
+  return mb_lua_read_params(
+      L, run->config, run->stmt, first, &run->params, &run->error);
+}
+
+void mb_lua_run_note(mb_lua_run *run)
+{
+  run->frame->holder = run->conn;
+  run->frame->stmt = run->stmt;
+  run->frame->run = mb_stmt_run_number(run->stmt);
+}
+
+mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run)
+{
+  if (read_and_find(L, run) != MB_OK)
+    return MB_ERROR;
+  run->status = mb_stmt_run(&run->stmt, run->tx, run->params.values,
+      run->params.n, &run->config->call, &run->error);
+  if (run->status == MB_ERROR)
+    return MB_ERROR;
+  mb_lua_run_note(run);
+  return run->status;
+}
+
+bool mb_lua_run_start(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_run_open(L, run);
+  return mb_lua_run_connect(L, run) == MB_OK &&
+         mb_lua_run_statement(L, run) != MB_ERROR;
+}
+
+/* Gives back what the frame holds, and closes it. */
+void mb_lua_run_leave(mb_lua_run *run)
+{
+  if (run->frame == NULL)
+    return;
+  if (run->frame->conn != NULL)
+    mb_conn_release(run->frame->conn);
+  *run->frame = (mb_lua_frame){.conn = NULL};
+  run->frame = NULL;
+  run->lua->n_frames--;
+}
+
+bool mb_lua_run_end(mb_lua_run *run)
+{
+  const bool done = run->stmt == NULL || !mb_stmt_is_running(run->stmt) ||
+                    mb_stmt_finish(run->stmt, &run->error) != MB_ERROR;
+  mb_lua_run_leave(run);
+  return done;
+}
+
+int mb_lua_run_fail(lua_State *L, mb_lua_run *run)
+{
+  if (run->frame != NULL && run->frame->stmt != NULL)
+    mb_stmt_drop(run->frame->stmt);
+  mb_lua_run_leave(run);
+  return mb_lua_fail(
+      L, run->config, &run->error, run->session->pool, run->text);
+}

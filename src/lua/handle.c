@@ -1,0 +1,566 @@
+/*
+ * handle.c: the life of Databases, Connections and Transactions.
+ *
+ * A Database holds its pool; a Connection and a Transaction hold a lease when
+ * they have borrowed by themselves.  A view (x:with{…}) holds nothing but what it
+ * looks at.  A finalizer does no I/O: it leaves the work to the next call.
+ */
+#include "binding.h"
+
+#include <limits.h>
+#include <string.h>
+
+#define NS_PER_SECOND 1e9
+
+/* --- Making ------------------------------------------------------------- */
+
+/* A new session beside the one at parent: the same pool and options. */
+static mb_lua_session *push_session(lua_State *L, mb_lua_kind kind, int parent)
+{
+  parent = lua_absindex(L, parent);
+  const mb_lua_session *from = mb_lua_check_session(L, parent);
+  mb_lua_session *made = mb_lua_new(L, kind, sizeof *made, MB_LUA_EXTRA);
+  made->config = from->config;
+  made->has_setup = from->has_setup;
+  made->pool = from->pool;
+  mb_pool_ref(made->pool);
+  compat_getuservalue(L, parent, MB_LUA_OPTIONS);
+  compat_setuservalue(L, -2, MB_LUA_OPTIONS);
+  lua_pushvalue(L, parent);
+  compat_setuservalue(L, -2, MB_LUA_PARENT);
+  return made;
+}
+
+static void hold_conn(mb_lua_session *session, mb_conn *conn)
+{
+  session->conn = conn;
+  session->borrow = mb_conn_borrow(conn);
+  mb_conn_ref(conn);
+}
+
+void mb_lua_push_view(lua_State *L, mb_conn *conn)
+{
+  mb_lua_session *made = push_session(L, MB_LUA_CONNECTION, -1);
+  hold_conn(made, conn);
+  lua_remove(L, -2);
+}
+
+/* Makes the lease of the call's borrow, or finds that of the rows it shares, and
+ * pushes it. */
+mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run)
+{
+  if (run->shared == NULL)
+    return mb_lua_push_lease(L, run->session->pool, run->conn);
+  mb_lua_push_known(L, run->shared);
+  return run->shared;
+}
+
+/* --- Options ------------------------------------------------------------ */
+
+static bool has_field(lua_State *L, int table, const char *name)
+{
+  lua_getfield(L, table, name);
+  const bool has = !lua_isnil(L, -1);
+  lua_pop(L, 1);
+  return has;
+}
+
+static bool field_is(
+    lua_State *L, int table, const char *name, const char *wanted)
+{
+  lua_getfield(L, table, name);
+  const char *word = lua_tostring(L, -1);
+  const bool same = word != NULL && strcmp(word, wanted) == 0;
+  lua_pop(L, 1);
+  return same;
+}
+
+static bool field_is_false(lua_State *L, int table, const char *name)
+{
+  lua_getfield(L, table, name);
+  const bool is = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return is;
+}
+
+static bool field_is_true(lua_State *L, int table, const char *name)
+{
+  lua_getfield(L, table, name);
+  const bool is = lua_toboolean(L, -1) != 0;
+  lua_pop(L, 1);
+  return is;
+}
+
+static int64_t field_integer(lua_State *L, int table, const char *name)
+{
+  lua_getfield(L, table, name);
+  const int64_t value = (int64_t)lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static int64_t field_ns(lua_State *L, int table, const char *name)
+{
+  lua_getfield(L, table, name);
+  const int64_t ns = (int64_t)((double)lua_tonumber(L, -1) * NS_PER_SECOND);
+  lua_pop(L, 1);
+  return ns;
+}
+
+/* configure(x, options): takes the options, which the Lua side has checked. */
+int mb_lua_configure(lua_State *L)
+{
+  mb_lua_session *session = mb_lua_check_session(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  mb_lua_config *config = &session->config;
+  config->returns_errors = field_is(L, 2, "errors", "return");
+  config->has_null = has_field(L, 2, "null");
+  config->int64_raises = field_is(L, 2, "int64", "error");
+  config->decimal_is_number = field_is(L, 2, "decimal", "number");
+  config->keeps_booleans = field_is_false(L, 2, "booleans");
+  config->has_json = has_field(L, 2, "json");
+  config->has_hooks = config->has_json || has_field(L, 2, "types");
+  config->is_plain = field_is_false(L, 2, "placeholders");
+  config->call.timeout_ns = field_ns(L, 2, "timeout");
+  config->call.fetch_size = field_integer(L, 2, "fetch_size");
+  lua_getfield(L, 2, "cancel");
+  config->call.cancellation = NULL;
+  if (!lua_isnil(L, -1)) {
+    const mb_lua_cancellation *stop =
+        mb_lua_check(L, lua_gettop(L), MB_LUA_CANCELLATION);
+    config->call.cancellation = stop->cancellation;
+  }
+  if (session->head.kind == MB_LUA_DATABASE)
+    session->has_setup = field_is_true(L, 2, "has_setup");
+  lua_pushvalue(L, 2);
+  compat_setuservalue(L, 1, MB_LUA_OPTIONS);
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* options(x): the table that configure was given. */
+int mb_lua_options(lua_State *L)
+{
+  (void)mb_lua_check_session(L, 1);
+  compat_getuservalue(L, 1, MB_LUA_OPTIONS);
+  return 1;
+}
+
+/* view(x): another handle on the same session. */
+int mb_lua_view(lua_State *L)
+{
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  mb_lua_session *made = push_session(L, session->head.kind, 1);
+  made->is_view = true;
+  made->tx = session->tx;
+  made->managed = session->managed;
+  if (session->conn != NULL) {
+    hold_conn(made, session->conn);
+    made->borrow = session->borrow;
+  }
+  return 1;
+}
+
+/* The session that a view, at index, looks at; itself otherwise.  It is pushed. */
+static mb_lua_session *push_original(lua_State *L, int index)
+{
+  lua_pushvalue(L, index);
+  for (;;) {
+    mb_lua_session *session = mb_lua_check_session(L, lua_gettop(L));
+    if (!session->is_view)
+      return session;
+    compat_getuservalue(L, -1, MB_LUA_PARENT);
+    lua_remove(L, -2);
+  }
+}
+
+/* original(x): the handle that a view looks at. */
+int mb_lua_original(lua_State *L)
+{
+  (void)push_original(L, 1);
+  return 1;
+}
+
+/* parent(x): the handle that x was made from, or nil. */
+int mb_lua_parent(lua_State *L)
+{
+  (void)mb_lua_check_session(L, 1);
+  compat_getuservalue(L, 1, MB_LUA_PARENT);
+  return 1;
+}
+
+/* extra(x): a table for the Lua side, shared with views of x. */
+int mb_lua_extra(lua_State *L)
+{
+  (void)mb_lua_check_session(L, 1);
+  (void)push_original(L, 1);
+  compat_getuservalue(L, -1, MB_LUA_EXTRA);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    compat_setuservalue(L, -3, MB_LUA_EXTRA);
+  }
+  return 1;
+}
+
+/* --- Opening ------------------------------------------------------------ */
+
+#define DRIVER_METATABLE "moonbase.driver"
+
+static const mb_driver *check_driver(lua_State *L, int index)
+{
+  const mb_driver *const *held =
+      lua_type(L, index) == LUA_TUSERDATA ? lua_touserdata(L, index) : NULL;
+  bool is_driver = false;
+  if (held != NULL && lua_getmetatable(L, index)) {
+    luaL_getmetatable(L, DRIVER_METATABLE);
+    is_driver = lua_rawequal(L, -1, -2) != 0;
+    lua_pop(L, 2);
+  }
+  if (!is_driver)
+    (void)mb_lua_usage(L,
+        "option driver: a name, or what require gives for a driver module, is "
+        "wanted");
+  return *held;
+}
+
+/* open(driver, url or nil, {name, value, name, value, …}): a Database. */
+int mb_lua_open(lua_State *L)
+{
+  mb_error error;
+  (void)mb_lua_enter(L);
+  const mb_driver *driver = check_driver(L, 1);
+  const char *url = luaL_optstring(L, 2, NULL);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  const size_t n = lua_rawlen(L, 3) / 2;
+  mb_option *options = lua_newuserdata(L, (n + 1) * sizeof *options);
+  for (size_t i = 0; i < n; i++) {
+    lua_rawgeti(L, 3, (int)(2 * i) + 1);
+    lua_rawgeti(L, 3, (int)(2 * i) + 2);
+    options[i].name = luaL_checkstring(L, -2); /* the table holds both */
+    options[i].value = luaL_checkstring(L, -1);
+    lua_pop(L, 2);
+  }
+
+  mb_lua_session *session =
+      mb_lua_new(L, MB_LUA_DATABASE, sizeof *session, MB_LUA_EXTRA);
+  if (mb_pool_open(driver, url, options, n, &session->pool, &error) != MB_OK)
+    return mb_lua_fail(L, NULL, &error, NULL, 0);
+  session->config.call.timeout_ns =
+      mb_pool_settings(session->pool)->timeout_ns;
+  session->config.call.fetch_size =
+      mb_pool_settings(session->pool)->fetch_size;
+  return 1;
+}
+
+/* option(db, name): what the URL or the options say, a string; or nil. */
+int mb_lua_option(lua_State *L)
+{
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  const char *value =
+      mb_pool_option(session->pool, luaL_checkstring(L, 2));
+  if (value == NULL)
+    lua_pushnil(L);
+  else
+    lua_pushstring(L, value);
+  return 1;
+}
+
+/* scheme(url): "sqlite" of "sqlite:app.db"; nil without one. */
+int mb_lua_scheme(lua_State *L)
+{
+  char scheme[32];
+  mb_url_scheme(luaL_checkstring(L, 1), scheme, sizeof scheme);
+  if (scheme[0] == '\0')
+    lua_pushnil(L);
+  else
+    lua_pushstring(L, scheme);
+  return 1;
+}
+
+/* db:connect(): a Connection of one's own. */
+static int database_connect(lua_State *L)
+{
+  mb_lua_run run;
+  (void)mb_lua_check(L, 1, MB_LUA_DATABASE);
+  mb_lua_run_open(L, &run);
+  run.outside = true;
+  if (mb_lua_run_connect(L, &run) != MB_OK)
+    return mb_lua_run_fail(L, &run);
+  mb_lua_session *made = push_session(L, MB_LUA_CONNECTION, 1);
+  mb_lua_lease *lease = mb_lua_run_lease(L, &run);
+  compat_setuservalue(L, -2, MB_LUA_LEASE);
+  hold_conn(made, run.conn);
+  mb_lua_lease_join(run.lua, lease, false);
+  made->lease = lease;
+  run.frame->conn = NULL;
+  (void)mb_lua_run_end(&run);
+  return 1;
+}
+
+/* --- Transactions ------------------------------------------------------- */
+
+static void list(mb_lua *lua, mb_lua_session *session)
+{
+  session->prev = NULL;
+  session->next = lua->transactions;
+  if (session->next != NULL)
+    session->next->prev = session;
+  lua->transactions = session;
+  session->listed = true;
+}
+
+static void unlist(mb_lua *lua, mb_lua_session *session)
+{
+  if (!session->listed)
+    return;
+  if (session->prev != NULL)
+    session->prev->next = session->next;
+  else
+    lua->transactions = session->next;
+  if (session->next != NULL)
+    session->next->prev = session->prev;
+  session->listed = false;
+}
+
+/* begin(x, {isolation =, mode =, read_only =, deferrable =, timeout =}, managed):
+ * a Transaction inside x.  Isolation and mode are the numbers of driver.h. */
+int mb_lua_begin(lua_State *L)
+{
+  mb_lua_run run;
+  luaL_checktype(L, 2, LUA_TTABLE);
+  const mb_tx_options options = {
+      .begin = {.isolation =
+                    (enum mb_isolation)field_integer(L, 2, "isolation"),
+          .mode = (enum mb_mode)field_integer(L, 2, "mode"),
+          .read_only = field_is_true(L, 2, "read_only"),
+          .deferrable = field_is_true(L, 2, "deferrable")},
+      .timeout_ns = field_ns(L, 2, "timeout"),
+  };
+  const bool managed = lua_toboolean(L, 3) != 0;
+  mb_lua_run_open(L, &run);
+  if (mb_lua_run_connect(L, &run) != MB_OK)
+    return mb_lua_run_fail(L, &run);
+
+  mb_lua_session *made = push_session(L, MB_LUA_TRANSACTION, 1);
+  const int handle = lua_gettop(L);
+  mb_lua_lease *lease = NULL;
+  if (run.session->head.kind == MB_LUA_DATABASE) {
+    lease = mb_lua_run_lease(L, &run);
+    compat_setuservalue(L, handle, MB_LUA_LEASE);
+  }
+  mb_lua_know(L, made, handle);
+  if (mb_tx_begin(run.conn, run.tx, &options, &made->tx, &run.error) != MB_OK)
+    return mb_lua_run_fail(L, &run);
+  hold_conn(made, run.conn);
+  made->owns_tx = true;
+  made->managed = managed;
+  if (managed)
+    made->config.returns_errors = false;
+  if (lease != NULL) {
+    mb_lua_lease_join(run.lua, lease, false);
+    made->lease = lease;
+    run.frame->conn = NULL;
+  }
+  list(run.lua, made);
+  (void)mb_lua_run_end(&run);
+  return 1;
+}
+
+/* The transaction is over, well or not: its borrow is, too. */
+static void end_transaction(mb_lua *lua, mb_lua_session *session)
+{
+  unlist(lua, session);
+  session->closed = true;
+  if (session->lease != NULL)
+    mb_lua_lease_leave(lua, session->lease, false, false);
+  session->lease = NULL;
+}
+
+static int finish_transaction(lua_State *L,
+    mb_status (*finish)(const mb_tx *tx, mb_error *error))
+{
+  mb_error error;
+  (void)mb_lua_check(L, 1, MB_LUA_TRANSACTION);
+  mb_lua *lua = mb_lua_enter(L);
+  mb_lua_session *session = push_original(L, 1);
+  if (session->closed)
+    return mb_lua_usage(
+        L, "the transaction has ended (it was committed or rolled back)");
+  const mb_status status = finish(&session->tx, &error);
+  if (status == MB_OK || !mb_tx_is_open(&session->tx))
+    end_transaction(lua, session);
+  if (status != MB_OK)
+    return mb_lua_fail(L, &session->config, &error, session->pool, 0);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* commit(tx), rollback(tx): true. */
+int mb_lua_commit(lua_State *L)
+{
+  return finish_transaction(L, mb_tx_commit);
+}
+
+int mb_lua_rollback(lua_State *L)
+{
+  return finish_transaction(L, mb_tx_rollback);
+}
+
+/* is_open(tx): it can be committed or rolled back. */
+int mb_lua_is_open(lua_State *L)
+{
+  (void)mb_lua_check(L, 1, MB_LUA_TRANSACTION);
+  const mb_lua_session *session = push_original(L, 1);
+  lua_pushboolean(L, !session->closed && mb_tx_is_open(&session->tx));
+  return 1;
+}
+
+/* current(db): the innermost open Transaction on db's pool, or nil. */
+int mb_lua_current(lua_State *L)
+{
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  for (mb_lua_session *tx = mb_lua_of(L)->transactions; tx != NULL;
+       tx = tx->next)
+    if (tx->pool == session->pool && mb_tx_is_open(&tx->tx)) {
+      mb_lua_push_known(L, tx);
+      return 1;
+    }
+  lua_pushnil(L);
+  return 1;
+}
+
+/* --- Closing ------------------------------------------------------------ */
+
+/* close(x): of a Connection.  Never raises, and may be called twice. */
+int mb_lua_close_connection(lua_State *L)
+{
+  (void)mb_lua_check(L, 1, MB_LUA_CONNECTION);
+  mb_lua *lua = mb_lua_enter(L);
+  mb_lua_session *session = push_original(L, 1);
+  if (session->lease != NULL)
+    mb_lua_lease_leave(lua, session->lease, false, false);
+  session->lease = NULL;
+  session->closed = true;
+  return 0;
+}
+
+/* close(db, seconds): stops lending and takes everything back. */
+int mb_lua_close_database(lua_State *L)
+{
+  (void)mb_lua_check(L, 1, MB_LUA_DATABASE);
+  (void)mb_lua_enter(L);
+  const mb_lua_session *session = push_original(L, 1);
+  mb_pool_shut(session->pool, 0);
+  return 0;
+}
+
+int mb_lua_is_closed(lua_State *L)
+{
+  (void)mb_lua_check_session(L, 1);
+  const mb_lua_session *session = push_original(L, 1);
+  bool closed = session->closed || mb_pool_is_closed(session->pool);
+  if (session->head.kind == MB_LUA_CONNECTION)
+    closed |= mb_conn_borrow(session->conn) != session->borrow;
+  else if (session->head.kind == MB_LUA_TRANSACTION)
+    closed |= !mb_tx_is_open(&session->tx);
+  lua_pushboolean(L, closed);
+  return 1;
+}
+
+static int session_gc(lua_State *L)
+{
+  mb_lua *lua = mb_lua_of(L);
+  mb_lua_session *session = mb_lua_check_session(L, 1);
+  unlist(lua, session);
+  if (session->owns_tx)
+    mb_tx_drop(&session->tx);
+  if (session->lease != NULL)
+    mb_lua_lease_leave(lua, session->lease, false, true);
+  session->lease = NULL;
+  if (session->conn != NULL)
+    mb_conn_unref(session->conn);
+  session->conn = NULL;
+  if (session->pool != NULL)
+    mb_pool_drop(session->pool);
+  session->pool = NULL;
+  session->closed = true;
+  return 0;
+}
+
+/* --- What a session is -------------------------------------------------- */
+
+int mb_lua_url(lua_State *L)
+{
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  lua_pushstring(L, mb_pool_info(session->pool)->url);
+  return 1;
+}
+
+/* stats(db): a table of counts. */
+int mb_lua_stats(lua_State *L)
+{
+  mb_pool_stats stats;
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  mb_pool_stats_read(session->pool, &stats);
+  const struct {
+    const char *name;
+    int64_t value;
+  } fields[] = {
+      {"max", stats.max},
+      {"size", stats.size},
+      {"idle", stats.idle},
+      {"in_use", stats.in_use},
+      {"waiting", stats.waiting},
+      {"acquired", stats.acquired},
+      {"released", stats.released},
+      {"timeouts", stats.timeouts},
+      {"created", stats.created},
+      {"closed", stats.closed},
+      {"failures", stats.failures},
+      {"cache_hits", stats.cache_hits},
+      {"cache_misses", stats.cache_misses},
+  };
+  lua_newtable(L);
+  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+    lua_pushinteger(L, (lua_Integer)fields[i].value);
+    lua_setfield(L, -2, fields[i].name);
+  }
+  return 1;
+}
+
+static int session_tostring(lua_State *L)
+{
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  if (session->pool == NULL) {
+    lua_pushliteral(L, "moonbase handle (collected)");
+    return 1;
+  }
+  mb_pool_stats stats;
+  mb_pool_stats_read(session->pool, &stats);
+  const char *url = mb_pool_info(session->pool)->url;
+  const char *closed =
+      session->closed || mb_pool_is_closed(session->pool) ? ", closed" : "";
+  if (session->head.kind == MB_LUA_DATABASE)
+    lua_pushfstring(L,
+        "moonbase.Database (%s, %d of %d connections in use%s)", url,
+        (int)stats.in_use, (int)stats.max, closed);
+  else
+    lua_pushfstring(L, "moonbase.%s (%s%s)",
+        session->head.kind == MB_LUA_CONNECTION ? "Connection"
+                                                : "Transaction",
+        url, closed);
+  return 1;
+}
+
+const luaL_Reg mb_lua_database_methods[] = {
+    {"connect", database_connect},
+    {NULL, NULL},
+};
+
+const luaL_Reg mb_lua_session_meta[] = {
+    {"__gc", session_gc},
+    {"__tostring", session_tostring},
+    {NULL, NULL},
+};

@@ -1,0 +1,224 @@
+/*
+ * parameter.c: the arguments of a call as the values of a statement.
+ *
+ * Positional ones stand on the stack as they were given; named ones and those of
+ * moonbase.params are fetched from their table.  What a view needs stays on the
+ * stack until the run is over, or is kept by the rows (mb_lua_keep_values).
+ */
+#include "binding.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static mb_status too_many(mb_error *error)
+{
+  return mb_error_fill(error, MB_USAGE, "too many parameters");
+}
+
+static mb_status reserve(lua_State *L, mb_lua_params *out, size_t n)
+{
+  out->n = n;
+  out->values = out->room;
+  if (n > sizeof out->room / sizeof out->room[0])
+    out->values = lua_newuserdata(L, n * sizeof(mb_value));
+  return MB_OK;
+}
+
+/* Puts the parameter's name before what is wrong with it. */
+mb_status mb_lua_name_parameter(
+    mb_error *error, const char *name, size_t size, size_t number)
+{
+  char message[512];
+  size_t length;
+  const char *why = mb_error_text(error, MB_MESSAGE, &length);
+  if (error->class != MB_USAGE || why == NULL)
+    return MB_ERROR;
+  if (name != NULL)
+    (void)snprintf(message, sizeof message, "parameter :%.*s %.*s",
+        (int)(size < 60 ? size : 60), name, (int)length, why);
+  else
+    (void)snprintf(message, sizeof message, "parameter %zu %.*s", number,
+        (int)length, why);
+  return mb_error_fill(error, MB_USAGE, message);
+}
+
+/* --- Positional --------------------------------------------------------- */
+
+mb_status mb_lua_read_values(lua_State *L, const mb_lua_config *config,
+    int first, mb_lua_params *out, mb_error *error)
+{
+  out->is_fragment = false;
+  out->first = first;
+  const int n = lua_gettop(L) - first + 1;
+  (void)reserve(L, out, n > 0 ? (size_t)n : 0);
+  for (int i = 0; i < n; i++) {
+    if (mb_lua_kind_of(L, first + i) == MB_LUA_FRAGMENT) {
+      out->is_fragment = true;
+      return MB_OK;
+    }
+    if (mb_lua_read_value(L, config, first + i, &out->values[i], error) !=
+        MB_OK)
+      return mb_lua_name_parameter(error, NULL, 0, (size_t)i + 1);
+  }
+  return MB_OK;
+}
+
+/* moonbase.params: a list of n values, nils inside; n below 0: as many as the
+ * statement has parameters. */
+static mb_status read_list(lua_State *L, const mb_lua_config *config,
+    const mb_stmt *stmt, int list, mb_lua_params *out, mb_error *error)
+{
+  lua_getfield(L, list, "n");
+  const lua_Integer wanted = lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  const size_t n = wanted >= 0 ? (size_t)wanted : mb_stmt_n_parameters(stmt);
+  if (wanted < 0 && lua_rawlen(L, list) > n)
+    return mb_error_fill(error, MB_USAGE,
+        "more values are given than the statement has parameters");
+  (void)reserve(L, out, n);
+  /* The values are kept apart: the list is the user's and may change. */
+  lua_createtable(L, n < INT32_MAX ? (int)n : 0, 0);
+  const int kept = lua_gettop(L);
+  for (size_t i = 0; i < n; i++) {
+    lua_rawgeti(L, list, (int)i + 1);
+    if (mb_lua_kind_of(L, -1) == MB_LUA_FRAGMENT) {
+      out->is_fragment = true;
+      return MB_OK;
+    }
+    const int value = lua_gettop(L);
+    if (mb_lua_read_value(L, config, value, &out->values[i], error) != MB_OK)
+      return mb_lua_name_parameter(error, NULL, 0, i + 1);
+    /* A view may need more than the value: what was left above it. */
+    lua_rawseti(L, kept, (int)i + 1);
+    if (lua_gettop(L) > kept && !lua_checkstack(L, 8))
+      return too_many(error);
+  }
+  return MB_OK;
+}
+
+/* --- Named -------------------------------------------------------------- */
+
+/* A key of the table that the statement does not use. */
+static mb_status refuse_key(
+    lua_State *L, const mb_stmt *stmt, mb_error *error)
+{
+  char message[256];
+  if (lua_type(L, -2) != LUA_TSTRING)
+    return mb_error_fill(error, MB_USAGE,
+        "the table of named parameters has a key that is no string: give "
+        "positional ones one by one, or in moonbase.params{…}");
+  size_t size;
+  const char *key = lua_tolstring(L, -2, &size);
+  const char *guess = NULL;
+  size_t guess_size = 0;
+  mb_suggest_parameter(stmt, key, size, &guess, &guess_size);
+  (void)snprintf(message, sizeof message,
+      "parameter :%.60s is given but not used in the statement%s%.*s%s", key,
+      guess != NULL ? "; did you mean :" : "", (int)guess_size,
+      guess != NULL ? guess : "", guess != NULL ? "?" : "");
+  return mb_error_fill(error, MB_USAGE, message);
+}
+
+static bool is_used(const mb_stmt *stmt, const char *key, size_t size)
+{
+  const size_t n = mb_stmt_n_parameters(stmt);
+  for (size_t i = 0; i < n; i++) {
+    size_t length;
+    const char *name = mb_stmt_parameter(stmt, i, &length);
+    if (name != NULL && length == size && memcmp(name, key, size) == 0)
+      return true;
+  }
+  return false;
+}
+
+/* Finds a key that no placeholder names. */
+static mb_status check_keys(
+    lua_State *L, const mb_stmt *stmt, int table, mb_error *error)
+{
+  lua_pushnil(L);
+  while (lua_next(L, table) != 0) {
+    size_t size = 0;
+    const char *key =
+        lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &size) : NULL;
+    if (key == NULL || !is_used(stmt, key, size))
+      return refuse_key(L, stmt, error);
+    lua_pop(L, 1);
+  }
+  return MB_OK;
+}
+
+static size_t count_keys(lua_State *L, int table)
+{
+  size_t n = 0;
+  lua_pushnil(L);
+  while (lua_next(L, table) != 0) {
+    n++;
+    lua_pop(L, 1);
+  }
+  return n;
+}
+
+static mb_status read_named(lua_State *L, const mb_lua_config *config,
+    const mb_stmt *stmt, int table, mb_lua_params *out, mb_error *error)
+{
+  const size_t n = mb_stmt_n_parameters(stmt);
+  const mb_style style = mb_stmt_style(stmt);
+  if (style == MB_STYLE_QUESTION || style == MB_STYLE_NUMBER)
+    return mb_error_fill(error, MB_USAGE,
+        "named parameters are given, but the statement has positional "
+        "placeholders: write :name there, or moonbase.params{…} here");
+  (void)reserve(L, out, n);
+  if (n > INT32_MAX || !lua_checkstack(L, 2 * (int)n + 16))
+    return too_many(error);
+  size_t found = 0;
+  for (size_t i = 0; i < n; i++) {
+    size_t size;
+    const char *name = mb_stmt_parameter(stmt, i, &size);
+    lua_pushlstring(L, name, size);
+    lua_rawget(L, table); /* stays on the stack: a view may need it */
+    found += !lua_isnil(L, -1);
+    if (mb_lua_kind_of(L, -1) == MB_LUA_FRAGMENT) {
+      out->is_fragment = true;
+      return MB_OK;
+    }
+    if (mb_lua_read_value(
+            L, config, lua_gettop(L), &out->values[i], error) != MB_OK)
+      return mb_lua_name_parameter(error, name, size, 0);
+  }
+  return count_keys(L, table) == found ? MB_OK
+                                       : check_keys(L, stmt, table, error);
+}
+
+mb_status mb_lua_read_params(lua_State *L, const mb_lua_config *config,
+    const mb_stmt *stmt, int first, mb_lua_params *out, mb_error *error)
+{
+  out->is_fragment = false;
+  out->first = first;
+  if (lua_gettop(L) == first && lua_type(L, first) == LUA_TTABLE) {
+    const int kind = mb_lua_kind_of(L, first);
+    if (kind == MB_LUA_PARAMS)
+      return read_list(L, config, stmt, first, out, error);
+    if (kind == 0)
+      return read_named(L, config, stmt, first, out, error);
+  }
+  if (mb_stmt_style(stmt) == MB_STYLE_NAME && lua_gettop(L) >= first)
+    return mb_error_fill(error, MB_USAGE,
+        "the statement has named placeholders: give one table of parameters");
+  return mb_lua_read_values(L, config, first, out, error);
+}
+
+void mb_lua_keep_values(lua_State *L, const mb_lua_params *params, int handle)
+{
+  bool views = false;
+  for (size_t i = 0; i < params->n; i++)
+    views |= params->values[i].tag >= MB_TEXT;
+  if (!views)
+    return;
+  const int top = lua_gettop(L);
+  lua_createtable(L, top - params->first + 1, 0);
+  for (int i = params->first; i <= top; i++) {
+    lua_pushvalue(L, i);
+    lua_rawseti(L, -2, i - params->first + 1);
+  }
+  compat_setuservalue(L, handle, MB_LUA_KEPT);
+}

@@ -1,0 +1,267 @@
+/*
+ * statement.c: prepared statements.
+ *
+ * A statement of a connection keeps what the core has prepared; one of a
+ * Database keeps its text only, and is found in the cache of whatever connection
+ * it gets.
+ */
+#include "binding.h"
+
+#include <limits.h>
+
+/* --- Making ------------------------------------------------------------- */
+
+/* prepare(x, sql): a Statement. */
+int mb_lua_prepare(lua_State *L)
+{
+  mb_lua_run run;
+  size_t size;
+  (void)mb_lua_check_session(L, 1);
+  if (lua_type(L, 2) != LUA_TSTRING)
+    return mb_lua_usage(L, "the first argument is the SQL text, a string");
+  const char *text = lua_tolstring(L, 2, &size);
+  mb_lua_run_open(L, &run);
+  run.text = 2;
+  if (mb_lua_run_connect(L, &run) != MB_OK ||
+      mb_conn_statement(run.conn, text, size,
+          run.config->is_plain ? MB_STATEMENT_PLAIN : 0, &run.stmt,
+          &run.error) != MB_OK ||
+      mb_stmt_prepare(run.stmt, run.tx, &run.config->call, &run.error) !=
+          MB_OK)
+    return mb_lua_run_fail(L, &run);
+
+  mb_lua_statement *made =
+      mb_lua_new(L, MB_LUA_STATEMENT, sizeof *made, MB_LUA_EXTRA);
+  const int handle = lua_gettop(L);
+  compat_getuservalue(L, 1, MB_LUA_OPTIONS);
+  compat_setuservalue(L, handle, MB_LUA_OPTIONS);
+  lua_pushvalue(L, 1);
+  compat_setuservalue(L, handle, MB_LUA_PARENT);
+  lua_pushvalue(L, 2);
+  compat_setuservalue(L, handle, MB_LUA_EXTRA);
+  made->session = run.session;
+  if (run.session->head.kind != MB_LUA_DATABASE) {
+    made->conn = run.conn;
+    made->borrow = mb_conn_borrow(run.conn);
+    mb_conn_ref(made->conn);
+    made->stmt = run.stmt;
+    mb_stmt_keep(made->stmt);
+  }
+  run.stmt = NULL;
+  if (!mb_lua_run_end(&run))
+    return mb_lua_run_fail(L, &run);
+  return 1;
+}
+
+/* --- What it is --------------------------------------------------------- */
+
+/* Opens a call on the statement at index 1 and finds what the core has of it,
+ * prepared. */
+static mb_status open_prepared(lua_State *L, mb_lua_run *run)
+{
+  (void)mb_lua_check(L, 1, MB_LUA_STATEMENT);
+  mb_lua_run_open(L, run);
+  if (mb_lua_run_connect(L, run) != MB_OK ||
+      mb_lua_run_find(L, run) != MB_OK)
+    return MB_ERROR;
+  return mb_stmt_prepare(run->stmt, run->tx, &run->config->call, &run->error);
+}
+
+static int statement_columns(lua_State *L)
+{
+  mb_lua_run run;
+  if (open_prepared(L, &run) != MB_OK)
+    return mb_lua_run_fail(L, &run);
+  mb_lua_helper(L, "copy_columns");
+  mb_lua_push_description(L, mb_stmt_result(run.stmt));
+  lua_call(L, 1, 1);
+  run.stmt = NULL;
+  if (!mb_lua_run_end(&run))
+    return mb_lua_run_fail(L, &run);
+  return 1;
+}
+
+/* parameters(): their number, and the list of their names where they have any. */
+static int statement_parameters(lua_State *L)
+{
+  mb_lua_run run;
+  if (open_prepared(L, &run) != MB_OK)
+    return mb_lua_run_fail(L, &run);
+  const size_t n = mb_stmt_n_parameters(run.stmt);
+  int results = 1;
+  lua_pushinteger(L, (lua_Integer)n);
+  if (mb_stmt_style(run.stmt) == MB_STYLE_NAME) {
+    lua_createtable(L, n < INT_MAX ? (int)n : 0, 0);
+    for (size_t i = 0; i < n; i++) {
+      size_t size;
+      const char *name = mb_stmt_parameter(run.stmt, i, &size);
+      lua_pushlstring(L, name, size);
+      lua_rawseti(L, -2, (int)i + 1);
+    }
+    results = 2;
+  }
+  run.stmt = NULL;
+  if (!mb_lua_run_end(&run))
+    return mb_lua_run_fail(L, &run);
+  return results;
+}
+
+/* source(statement): the handle that it was prepared by, and its text. */
+int mb_lua_source(lua_State *L)
+{
+  const mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
+  if (statement->closed)
+    return mb_lua_usage(L, "the statement is closed");
+  compat_getuservalue(L, 1, MB_LUA_PARENT);
+  compat_getuservalue(L, 1, MB_LUA_EXTRA);
+  return 2;
+}
+
+/* --- Many rows ---------------------------------------------------------- */
+
+#define CHUNK_VALUES 1024 /* parameters that are read before they are sent */
+
+/* Reads row number i of the list at index rows into values. */
+static mb_status read_row(lua_State *L, const mb_lua_run *run, int rows,
+    int64_t i, size_t n, mb_value *values, mb_error *error)
+{
+  const int top = lua_gettop(L);
+  lua_rawgeti(L, rows, (int)i);
+  if (lua_type(L, top + 1) != LUA_TTABLE ||
+      mb_lua_kind_of(L, top + 1) > 0)
+    return mb_error_fill(error, MB_USAGE, "a row is no list of values");
+  if (lua_rawlen(L, top + 1) > n)
+    return mb_error_fill(
+        error, MB_USAGE, "a row has more values than are wanted");
+  for (size_t k = 0; k < n; k++) {
+    lua_rawgeti(L, top + 1, (int)k + 1);
+    if (mb_lua_read_value(
+            L, run->config, lua_gettop(L), &values[k], error) != MB_OK)
+      return mb_lua_name_parameter(error, NULL, 0, k + 1);
+    /* The row holds the value, unless reading it has made something new, or a
+     * function of the program could change the row meanwhile. */
+    if (lua_gettop(L) == top + 2 && !run->session->has_setup)
+      lua_settop(L, top + 1);
+    else
+      luaL_checkstack(L, 8, "too many values");
+  }
+  if (lua_gettop(L) == top + 1)
+    lua_settop(L, top);
+  return MB_OK;
+}
+
+/* Runs the statement for rows first to last of the list. */
+static mb_status run_chunk(lua_State *L, mb_lua_run *run, int rows,
+    int64_t first, int64_t last, int64_t number, mb_value *values, size_t n)
+{
+  const int top = lua_gettop(L);
+  for (int64_t i = first; i <= last; i++)
+    if (read_row(L, run, rows, i, n, values + (size_t)(i - first) * n,
+            &run->error) != MB_OK) {
+      run->error.row = number + i - first;
+      return MB_ERROR;
+    }
+  const mb_status status = mb_stmt_run_many(&run->stmt, run->tx, values, n,
+      (size_t)(last - first + 1), number, &run->config->call, &run->error);
+  lua_settop(L, top);
+  return status;
+}
+
+/* insert_rows(statement, rows, first, last, number): runs the statement once for
+ * each of rows[first … last]; number is that of the first in an error.  Gives
+ * the affected rows and the first generated id. */
+int mb_lua_insert_rows(lua_State *L)
+{
+  mb_lua_run run;
+  (void)mb_lua_check(L, 1, MB_LUA_STATEMENT);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  int64_t first = (int64_t)luaL_checknumber(L, 3);
+  const int64_t last = (int64_t)luaL_checknumber(L, 4);
+  int64_t number = (int64_t)luaL_checknumber(L, 5);
+  if (open_prepared(L, &run) != MB_OK)
+    return mb_lua_run_fail(L, &run);
+
+  const size_t n = mb_stmt_n_parameters(run.stmt);
+  const int64_t chunk = n < CHUNK_VALUES ? (int64_t)(CHUNK_VALUES / (n + 1)) + 1
+                                         : 1;
+  mb_value *values =
+      lua_newuserdata(L, ((size_t)chunk * n + 1) * sizeof *values);
+  int64_t affected = 0;
+  int64_t id = 0;
+  bool has_id = false;
+  luaL_checkstack(L, 32, NULL);
+  while (first <= last) {
+    const int64_t to = last - first < chunk ? last : first + chunk - 1;
+    if (run_chunk(L, &run, 2, first, to, number, values, n) == MB_ERROR)
+      return mb_lua_run_fail(L, &run);
+    const mb_result *result = mb_stmt_result(run.stmt);
+    affected += result->affected > 0 ? result->affected : 0;
+    if (!has_id && result->has_last_id) {
+      has_id = true;
+      id = result->last_id;
+    }
+    number += to - first + 1;
+    first = to + 1;
+  }
+  run.stmt = NULL;
+  if (!mb_lua_run_end(&run))
+    return mb_lua_run_fail(L, &run);
+  lua_pushinteger(L, (lua_Integer)affected);
+  if (!has_id)
+    return 1;
+  mb_lua_push_int64(L, id);
+  return 2;
+}
+
+/* --- Closing ------------------------------------------------------------ */
+
+static void close_statement(mb_lua_statement *statement)
+{
+  mb_stmt_close(statement->stmt);
+  statement->stmt = NULL;
+  if (statement->conn != NULL)
+    mb_conn_unref(statement->conn);
+  statement->conn = NULL;
+  statement->closed = true;
+}
+
+static int statement_close(lua_State *L)
+{
+  close_statement(mb_lua_check(L, 1, MB_LUA_STATEMENT));
+  return 0;
+}
+
+static int statement_is_closed(lua_State *L)
+{
+  const mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
+  lua_pushboolean(L,
+      statement->closed ||
+          (statement->conn != NULL &&
+              mb_conn_borrow(statement->conn) != statement->borrow));
+  return 1;
+}
+
+static int statement_tostring(lua_State *L)
+{
+  const mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
+  compat_getuservalue(L, 1, MB_LUA_EXTRA);
+  const char *text = lua_tostring(L, -1);
+  lua_pushfstring(L, "moonbase.Statement (%s%s)",
+      text != NULL ? text : "", statement->closed ? ", closed" : "");
+  return 1;
+}
+
+const luaL_Reg mb_lua_statement_methods[] = {
+    {"columns", statement_columns},
+    {"parameters", statement_parameters},
+    {"close", statement_close},
+    {"is_closed", statement_is_closed},
+    {NULL, NULL},
+};
+
+const luaL_Reg mb_lua_statement_meta[] = {
+    {"__gc", statement_close},
+    {"__close", statement_close},
+    {"__tostring", statement_tostring},
+    {NULL, NULL},
+};
