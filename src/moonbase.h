@@ -328,6 +328,32 @@ uint64_t mb_stmt_shape(const mb_stmt *stmt);
 /* A number of the run; 0 when none is going on. */
 uint64_t mb_stmt_run_number(const mb_stmt *stmt);
 
+/*
+ * A run as somebody holds it who may outlive it (an iterator): once the
+ * connection was given back, or the transaction has ended, its rows are gone and
+ * the cursor knows.  Its members are the library's; shape and n_columns may be
+ * read, and change with a fetch.
+ */
+typedef struct mb_cursor {
+  mb_conn *conn; /* a reference; NULL: closed */
+  mb_stmt *stmt; /* kept */
+  uint64_t borrow;
+  uint64_t run;
+  uint64_t shape;
+  size_t n_columns;
+} mb_cursor;
+
+/* Holds the run that is going on. */
+void mb_cursor_open(mb_cursor *cursor, mb_stmt *stmt);
+/* As mb_stmt_fetch.  MB_USAGE: the rows are gone. */
+MB_CHECKED mb_status mb_cursor_fetch(
+    mb_cursor *cursor, const mb_value **row, mb_error *error);
+/* Lets go, and leaves the run, if it still goes on, to be ended before anything
+ * else is run.  No I/O; a closed cursor may be closed. */
+void mb_cursor_close(mb_cursor *cursor);
+/* Ends the run at once, then as mb_cursor_close. */
+MB_CHECKED mb_status mb_cursor_finish(mb_cursor *cursor, mb_error *error);
+
 /* Reads up to rows or bytes (whatever comes first) of the run into memory, from
  * where mb_stmt_fetch goes on to give them.  MB_DONE: the rest is there and the
  * run has ended for the database; MB_ROW: more is left. */

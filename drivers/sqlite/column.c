@@ -129,6 +129,7 @@ mb_status sl_read_columns(mb_driver_stmt *stmt, mb_error *error)
     return MB_ERROR;
 
   char *at = stmt->column_texts;
+  stmt->is_plain = true;
   for (int i = 0; i < n; i++) {
     mb_column *column = &stmt->columns[i];
     const char *type = sqlite3_column_decltype(stmt->stmt, i);
@@ -146,6 +147,7 @@ mb_status sl_read_columns(mb_driver_stmt *stmt, mb_error *error)
     column->tag = tag_of(column->type);
     column->nullable = nullable_of(stmt, i, table);
     stmt->booleans[i] = column->tag == MB_BOOL;
+    stmt->is_plain &= column->tag != MB_BOOL && column->tag != MB_JSON;
   }
   stmt->n_columns = (size_t)n;
   stmt->columns_serial++;

@@ -100,7 +100,8 @@ struct mb_driver_stmt {
   bool sets_busy_timeout;
   bool first_row;       /* sqlite3_step stands on a row not yet fetched */
   bool running;
-  bool *booleans;       /* columns declared as such; NULL: none */
+  bool *booleans;       /* columns declared as such */
+  bool is_plain;        /* no column is declared as boolean or JSON */
   int64_t changes_before;
   char table[64], schema[64];
 
@@ -191,9 +192,36 @@ mb_status sl_exec_text(mb_driver_conn *conn, const char *sql, size_t size,
 /* Binds value to a parameter (from 1); bytes are borrowed. */
 mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt, int index,
     const mb_value *value, mb_error *error);
-/* Reads a value of SQLite's; bytes are views.  False: out of memory. */
-bool sl_read(sqlite3_value *from, mb_value *to);
 void sl_give(sqlite3_context *context, const mb_value *value);
+
+/* Reads a value of SQLite's; bytes are views.  False: out of memory.  Here, since
+ * it is called for every value of every row. */
+static inline bool sl_read(sqlite3_value *from, mb_value *to)
+{
+  switch (sqlite3_value_type(from)) {
+  case SQLITE_INTEGER:
+    to->tag = MB_INT64;
+    to->as.integer = sqlite3_value_int64(from);
+    return true;
+  case SQLITE_FLOAT:
+    to->tag = MB_DOUBLE;
+    to->as.real = sqlite3_value_double(from);
+    return true;
+  case SQLITE_TEXT:
+    to->tag = MB_TEXT;
+    to->as.bytes.data = (const char *)sqlite3_value_text(from);
+    to->as.bytes.size = (size_t)sqlite3_value_bytes(from);
+    return to->as.bytes.data != NULL;
+  case SQLITE_BLOB:
+    to->tag = MB_BLOB;
+    to->as.bytes.data = sqlite3_value_blob(from);
+    to->as.bytes.size = (size_t)sqlite3_value_bytes(from);
+    return to->as.bytes.data != NULL || to->as.bytes.size == 0;
+  default:
+    to->tag = MB_NULL;
+    return true;
+  }
+}
 
 /* --- column.c ----------------------------------------------------------- */
 

@@ -246,34 +246,38 @@ mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   return status;
 }
 
-static mb_status read_row(mb_driver_stmt *stmt, mb_value *row, mb_error *error)
+/* What the declared types of columns make of their values. */
+static void interpret(const mb_driver_stmt *stmt, mb_value *row)
 {
   for (size_t i = 0; i < stmt->n_columns; i++) {
-    if (!sl_read(sqlite3_column_value(stmt->stmt, (int)i), &row[i])) {
-      mb_error ignored;
-      (void)end_run(stmt, SQLITE_NOMEM, &ignored);
-      return sl_out_of_memory(stmt->conn->host, error);
-    }
     if (stmt->booleans[i] && row[i].tag == MB_INT64 &&
         (row[i].as.integer == 0 || row[i].as.integer == 1))
       row[i].tag = MB_BOOL;
     else if (row[i].tag == MB_TEXT && stmt->columns[i].tag == MB_JSON)
       row[i].tag = MB_JSON;
   }
+}
+
+static mb_status read_row(mb_driver_stmt *stmt, mb_value *row, mb_error *error)
+{
+  const int n = (int)stmt->n_columns;
+  for (int i = 0; i < n; i++)
+    if (!sl_read(sqlite3_column_value(stmt->stmt, i), &row[i])) {
+      mb_error ignored;
+      (void)end_run(stmt, SQLITE_NOMEM, &ignored);
+      return sl_out_of_memory(stmt->conn->host, error);
+    }
+  if (!stmt->is_plain)
+    interpret(stmt, row);
   return MB_ROW;
 }
 
 mb_status sl_fetch(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error)
 {
-  switch (stmt->kind) {
-  case SL_BACKUP:
-    return sl_fetch_backup(stmt, row, op, error);
-  case SL_BLOB:
-    return sl_fetch_blob(stmt, row);
-  case SL_SQL:
-    break;
-  }
+  if (stmt->kind != SL_SQL)
+    return stmt->kind == SL_BACKUP ? sl_fetch_backup(stmt, row, op, error)
+                                   : sl_fetch_blob(stmt, row);
   if (!stmt->first_row) {
     sl_watch(stmt->conn, op);
     const mb_status status = take_step(stmt, error);

@@ -53,33 +53,6 @@ mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt, int index,
   return code == SQLITE_OK ? MB_OK : sl_fail(conn, code, SL_RUNNING, error);
 }
 
-bool sl_read(sqlite3_value *from, mb_value *to)
-{
-  switch (sqlite3_value_type(from)) {
-  case SQLITE_INTEGER:
-    to->tag = MB_INT64;
-    to->as.integer = sqlite3_value_int64(from);
-    return true;
-  case SQLITE_FLOAT:
-    to->tag = MB_DOUBLE;
-    to->as.real = sqlite3_value_double(from);
-    return true;
-  case SQLITE_TEXT:
-    to->tag = MB_TEXT;
-    to->as.bytes.data = (const char *)sqlite3_value_text(from);
-    to->as.bytes.size = (size_t)sqlite3_value_bytes(from);
-    return to->as.bytes.data != NULL;
-  case SQLITE_BLOB:
-    to->tag = MB_BLOB;
-    to->as.bytes.data = sqlite3_value_blob(from);
-    to->as.bytes.size = (size_t)sqlite3_value_bytes(from);
-    return to->as.bytes.data != NULL || to->as.bytes.size == 0;
-  default:
-    to->tag = MB_NULL;
-    return true;
-  }
-}
-
 void sl_give(sqlite3_context *context, const mb_value *value)
 {
   switch (value->tag) {

@@ -28,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Failures of one test that are printed; the others are only counted. */
@@ -110,6 +111,18 @@ static inline bool check_bytes(const char *actual, size_t size,
 static inline size_t check_length(const char *text)
 {
   return text != NULL ? strlen(text) : 0;
+}
+
+/* A text of n times piece, not terminated, which the caller frees. */
+static inline char *check_repeat(const char *piece, size_t n)
+{
+  const size_t size = strlen(piece);
+  char *text = malloc(n * size + 1);
+  if (text == NULL)
+    abort();
+  for (size_t i = 0; i < n; i++)
+    memcpy(text + i * size, piece, size);
+  return text;
 }
 
 static inline int check_run(const struct check_test *tests, size_t n)

@@ -4,8 +4,6 @@
 #include "check.h"
 #include "dialects.h"
 
-#include <stdlib.h>
-
 /* One letter for each kind of token; blanks are left out. */
 static const char letters[] = "._cSQWDV?$:;{}y";
 
@@ -214,13 +212,9 @@ static void knows_words(void)
 static void nests_without_recursion(void)
 {
   const size_t depth = 1000000;
-  char *text = malloc(4 * depth + 1);
-  if (!CHECK(text != NULL))
-    return;
-  for (size_t i = 0; i < depth; i++) {
-    memcpy(text + 2 * i, "/*", 2);
-    memcpy(text + 2 * (depth + i), "*/", 2);
-  }
+  char *text = check_repeat("/*", 2 * depth + 1);
+  for (size_t i = depth; i < 2 * depth; i++)
+    memcpy(text + 2 * i, "*/", 2);
   text[4 * depth] = 'a';
   mb__lexer lexer;
   mb__lexer_open(&lexer, &postgres, text, 4 * depth + 1);

@@ -373,11 +373,7 @@ static void scan_many(const mb_lexical *lexical, const char *piece, size_t n,
   const size_t size = strlen(piece);
   mb_error error;
   mb__scan scan;
-  char *sql = malloc(n * size);
-  if (!CHECK(sql != NULL))
-    return;
-  for (size_t i = 0; i < n; i++)
-    memcpy(sql + i * size, piece, size);
+  char *sql = check_repeat(piece, n);
   CHECK_INT(mb__scan_open(lexical, sql, n * size, &scan, &error), expected);
   CHECK_INT(scan.n_places, places);
   mb__scan_close(&scan);
@@ -408,9 +404,7 @@ static void takes_large_texts(void)
 static void takes_many_names(void)
 {
   enum { COUNT = 100000, SIZE = 8 };
-  char *sql = malloc(COUNT * SIZE);
-  if (!CHECK(sql != NULL))
-    return;
+  char *sql = check_repeat(":n00000,", COUNT);
   for (size_t i = 0; i < COUNT; i++) {
     char piece[32];
     (void)snprintf(piece, sizeof piece, ":n%05zu,", i);

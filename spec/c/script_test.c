@@ -51,6 +51,7 @@ static void splits_at_semicolons(void)
   CHECK_SPLIT(sqlite, "[;] `;`; a", "[;] `;`|a");
   CHECK_SPLIT(postgres, "$$;$$ E'\\';'; a", "$$;$$ E'\\';'|a");
   CHECK_SPLIT(mysql, "'\\';' \";\" # ;\n; a", "'\\';' \";\"|a");
+  CHECK_SPLIT(mysql, "--it's\na; --; b\nc --;d", "a|c --|d");
   CHECK_SPLIT(plain, "create trigger a; end; b", "create trigger a|end|b");
 }
 
@@ -375,11 +376,7 @@ static size_t count_statements(
     const mb_lexical *lexical, const char *piece, size_t n)
 {
   const size_t length = strlen(piece);
-  char *text = malloc(n * length);
-  if (!CHECK(text != NULL))
-    return 0;
-  for (size_t i = 0; i < n; i++)
-    memcpy(text + i * length, piece, length);
+  char *text = check_repeat(piece, n);
   mb__script script;
   const char *start;
   size_t size;

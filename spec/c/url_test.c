@@ -146,9 +146,9 @@ static void refuses_wrong_schemes(void)
   CHECK_SERVER("", "! scheme: missing, at byte 1");
   CHECK_SERVER("app", "! scheme: missing, at byte 1");
   CHECK_SERVER("://h", "! scheme: missing, at byte 1");
-  CHECK_SERVER("1p://h", "! scheme: not a letter, at byte 1");
-  CHECK_SERVER("p_q://h", "! scheme: not a letter, at byte 2");
-  CHECK_FILE("app.db?a=b:c", "! scheme: not a letter, at byte 7");
+  CHECK_SERVER("1p://h", "! scheme: a byte that none has, at byte 1");
+  CHECK_SERVER("p_q://h", "! scheme: a byte that none has, at byte 2");
+  CHECK_FILE("app.db?a=b:c", "! scheme: a byte that none has, at byte 7");
 }
 
 static void refuses_wrong_escapes(void)

@@ -163,9 +163,8 @@ static void atomic_follow(
     body->state = atomic_next(body->state, keyword);
   else if (body->parens > 0)
     return;
-  else if (keyword == KEYWORD_ATOMIC && body->after_begin)
-    body->depth++;
-  else if (keyword == KEYWORD_CASE && body->depth > 0)
+  else if ((keyword == KEYWORD_ATOMIC && body->after_begin) ||
+           (keyword == KEYWORD_CASE && body->depth > 0))
     body->depth++;
   else if (keyword == KEYWORD_END && body->depth > 0)
     body->depth--;

@@ -148,7 +148,9 @@ mb_status mb__conn_run(
   conn->step = step;
   conn->step_argument = argument;
   const mb_status status = step(conn, argument, error);
-  if (status != MB_WAIT)
+  if (status == MB_ROW)
+    mb__conn_pause(conn); /* the statement is still going on */
+  else if (status != MB_WAIT)
     mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
   return status;
 }

@@ -172,6 +172,15 @@ static inline void mb__conn_pause(mb_conn *conn)
   atomic_store_explicit(&conn->entered, false, memory_order_relaxed);
 }
 
+/* True when nothing bounds an operation with this time-out and cancellation, nor
+ * did the one before: there is nothing to do. */
+static inline bool mb__conn_is_free(const mb_conn *conn, int64_t timeout_ns,
+    const mb_cancellation *cancellation)
+{
+  return timeout_ns == 0 && cancellation == NULL && !conn->op.bounded &&
+         conn->tx_deadline_ns == MB_NEVER;
+}
+
 /* Bounds an operation that is to take place even when time is up elsewhere: by
  * a time-out of its own (0: none). */
 void mb__conn_limit(mb_conn *conn, int64_t timeout_ns);

@@ -210,12 +210,13 @@ static mb_status allocate_result(
 static size_t find_name(struct filler *filler, const char *text, size_t size)
 {
   mb__scan *scan = filler->scan;
-  uint32_t hash = 2166136261u;
+  /* It starts from an address, so that nobody can choose names that collide. */
+  uint64_t hash = 14695981039346656037u ^ (uintptr_t)scan->memory;
   for (size_t i = 0; i < size; i++)
-    hash = (hash ^ (unsigned char)text[i]) * 16777619u;
-  hash ^= hash >> 15;
+    hash = (hash ^ (unsigned char)text[i]) * 1099511628211u;
+  hash ^= hash >> 32;
 
-  size_t slot = hash & (filler->table_size - 1);
+  size_t slot = (size_t)hash & (filler->table_size - 1);
   for (; filler->table[slot] != 0;
        slot = (slot + 1) & (filler->table_size - 1)) {
     const size_t index = filler->table[slot] - 1;
@@ -397,6 +398,7 @@ static mb_status build(
   }
   if (filler->table != small)
     mb__host.release(filler->table);
+  filler->table = NULL;
   return status;
 }
 

@@ -128,6 +128,22 @@ static bool take_delimiter(mb__script *script)
   return true;
 }
 
+/* Reads past a line that starts with --, without a blank behind it: for the
+ * client it is a comment where a statement could start. */
+static bool take_dashes(mb__script *script)
+{
+  mb__lexer *lexer = &script->lexer;
+  const size_t left = lexer->size - lexer->position;
+  const char *text = left > 0 ? lexer->text + lexer->position : NULL;
+  if (!lexer->lexical->dash_needs_space || left < 2 ||
+      memcmp(text, "--", 2) != 0)
+    return false;
+  const char *line_end = memchr(text, '\n', left);
+  lexer->position =
+      line_end != NULL ? (size_t)(line_end - lexer->text) : lexer->size;
+  return true;
+}
+
 /* True for a semicolon that ends the statement that body follows. */
 static bool ends_statement(
     const mb__script *script, mb__body *body, const mb__token *token)
@@ -151,6 +167,8 @@ mb_status mb__script_next(
         break;
       continue;
     }
+    if (to == 0 && take_dashes(script))
+      continue;
     mb__token token = mb__lexer_next(lexer);
     if (token.kind == MB__TOKEN_END)
       break;

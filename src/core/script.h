@@ -11,6 +11,9 @@
  * when it starts with no letter or digit (END$$); unlike there, not inside a
  * word when it does, and not inside a versioned comment.
  *
+ * Where mb_lexical.dash_needs_space is set, -- is a comment without it too
+ * where a statement could start, as for that client.
+ *
  * Nothing is allocated and nothing fails: what is no SQL comes out as a
  * statement, for the database to refuse.
  */

@@ -568,7 +568,9 @@ static mb_status take(
   stmt->tx = tx;
   stmt->retried = false;
   stmt->result_ended = false;
-  if (mb__conn_bound(stmt->conn, stmt->call.timeout_ns,
+  if (mb__conn_is_free(
+          stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation) ||
+      mb__conn_bound(stmt->conn, stmt->call.timeout_ns,
           stmt->call.cancellation, error) == MB_OK)
     return MB_OK;
   mb__conn_leave(stmt->conn, error);
@@ -687,33 +689,11 @@ static bool fetch_spooled(mb_stmt *stmt, const mb_value **row)
   return false;
 }
 
-mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
+/* A fetch that is more than the commonest one: bounded, or at an end. */
+static mb_status fetch_with_care(
+    mb_stmt *stmt, mb_status status, const mb_value **row, mb_error *error)
 {
-  *row = NULL;
-  if (stmt->spool != NULL && fetch_spooled(stmt, row))
-    return MB_ROW;
-  if (stmt->late != NULL)
-    return raise_late(stmt, error);
-  if (!stmt->at_driver || stmt->result_ended)
-    return MB_DONE;
-
   mb_conn *conn = stmt->conn;
-  if (mb__conn_enter(conn, error) != MB_OK)
-    return MB_ERROR;
-  if ((stmt->call.timeout_ns != 0 || stmt->call.cancellation != NULL ||
-          conn->tx_deadline_ns != MB_NEVER) &&
-      mb__conn_bound(conn, stmt->call.timeout_ns, stmt->call.cancellation,
-          error) != MB_OK) {
-    abandon_run(stmt);
-    mb__conn_leave(conn, error);
-    return MB_ERROR;
-  }
-  mb_status status = start_fetch(stmt, error);
-  *row = stmt->row;
-  if (status == MB_ROW && stmt->columns_serial == stmt->result.columns_serial) {
-    mb__conn_pause(conn);
-    return MB_ROW;
-  }
   status = mb__conn_drive(conn, status, error);
   if (status == MB_WAIT) {
     conn->step = fetched_step;
@@ -725,6 +705,112 @@ mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
   mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
   return status;
 }
+
+/* Bounds a fetch, where it has bounds. */
+static mb_status bound_fetch(mb_stmt *stmt, mb_error *error)
+{
+  mb_conn *conn = stmt->conn;
+  if (mb__conn_bound(conn, stmt->call.timeout_ns, stmt->call.cancellation,
+          error) == MB_OK)
+    return MB_OK;
+  abandon_run(stmt);
+  mb__conn_leave(conn, error);
+  return MB_ERROR;
+}
+
+/* What is not at the driver: rows in memory, or the end. */
+static mb_status fetch_elsewhere(
+    mb_stmt *stmt, const mb_value **row, mb_error *error)
+{
+  if (stmt->spool != NULL && fetch_spooled(stmt, row))
+    return MB_ROW;
+  if (stmt->late != NULL)
+    return raise_late(stmt, error);
+  return MB_DONE;
+}
+
+mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
+{
+  *row = NULL;
+  if (stmt->spool != NULL || !stmt->at_driver || stmt->result_ended) {
+    const mb_status status = fetch_elsewhere(stmt, row, error);
+    if (status != MB_DONE || !stmt->at_driver || stmt->result_ended)
+      return status;
+  }
+  mb_conn *conn = stmt->conn;
+  if (mb__conn_enter(conn, error) != MB_OK)
+    return MB_ERROR;
+  if (!mb__conn_is_free(
+          conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
+      bound_fetch(stmt, error) != MB_OK)
+    return MB_ERROR;
+  const mb_status status = start_fetch(stmt, error);
+  *row = stmt->row;
+  if (status == MB_ROW && stmt->columns_serial == stmt->result.columns_serial) {
+    mb__conn_pause(conn);
+    return MB_ROW;
+  }
+  return fetch_with_care(stmt, status, row, error);
+}
+
+/* --- Cursors ------------------------------------------------------------ */
+
+void mb_cursor_open(mb_cursor *cursor, mb_stmt *stmt)
+{
+  *cursor = (mb_cursor){
+      .conn = stmt->conn,
+      .stmt = stmt,
+      .borrow = mb_conn_borrow(stmt->conn),
+      .run = stmt->run,
+      .shape = stmt->shape,
+      .n_columns = stmt->result.n_columns,
+  };
+  mb_conn_ref(cursor->conn);
+  mb_stmt_keep(stmt);
+}
+
+/* Whether the run is still the one that the cursor was opened on.  The statement
+ * may be looked at only by its borrower. */
+static bool is_on(const mb_cursor *cursor)
+{
+  return atomic_load_explicit(&cursor->conn->borrow, memory_order_relaxed) ==
+             cursor->borrow &&
+         cursor->stmt->run == cursor->run;
+}
+
+mb_status mb_cursor_fetch(
+    mb_cursor *cursor, const mb_value **row, mb_error *error)
+{
+  if (cursor->conn == NULL || !is_on(cursor))
+    return mb__host.fail(error, MB_USAGE,
+        "the rows were closed with their transaction or connection");
+  const mb_status status = mb_stmt_fetch(cursor->stmt, row, error);
+  cursor->shape = cursor->stmt->shape;
+  cursor->n_columns = cursor->stmt->result.n_columns;
+  return status;
+}
+
+void mb_cursor_close(mb_cursor *cursor)
+{
+  if (cursor->conn == NULL)
+    return;
+  if (is_on(cursor))
+    mb_stmt_drop(cursor->stmt);
+  mb_stmt_close(cursor->stmt);
+  mb_conn_unref(cursor->conn);
+  *cursor = (mb_cursor){.conn = NULL};
+}
+
+mb_status mb_cursor_finish(mb_cursor *cursor, mb_error *error)
+{
+  mb_status status = MB_OK;
+  if (cursor->conn != NULL && is_on(cursor))
+    status = mb_stmt_finish(cursor->stmt, error);
+  mb_cursor_close(cursor);
+  return status;
+}
+
+/* --- Rows in memory ----------------------------------------------------- */
 
 /* Reads on into memory, until a limit or the end. */
 static mb_status prefetch_step(mb_conn *conn, void *argument, mb_error *error)
@@ -855,17 +941,12 @@ mb_status mb__stmt_finish_from(mb_conn *conn, uint32_t depth, mb_error *error)
   return MB_OK;
 }
 
-static mb_status finish_step(mb_conn *conn, void *argument, mb_error *error)
+/* Where a finish that had to wait goes on. */
+static mb_status finished_step(mb_conn *conn, void *argument, mb_error *error)
 {
-  mb_stmt *stmt = argument;
-  mb_status status = MB_OK;
-
-  MB_TASK_BEGIN(stmt->at);
-  MB_TASK_AWAIT(stmt->at, status, conn,
-      conn->driver->finish(stmt->impl, finish_mode(stmt), &conn->op, error));
-  leave_driver(stmt);
-  MB_TASK_END(stmt->at);
-  return status == MB_ERROR ? MB_ERROR : MB_OK;
+  (void)error;
+  leave_driver(argument);
+  return conn->answer == MB_ERROR ? MB_ERROR : MB_OK;
 }
 
 mb_status mb_stmt_finish(mb_stmt *stmt, mb_error *error)
@@ -878,8 +959,19 @@ mb_status mb_stmt_finish(mb_stmt *stmt, mb_error *error)
   mb_conn *conn = stmt->conn;
   if (mb__conn_enter(conn, error) != MB_OK)
     return MB_ERROR;
-  mb__conn_limit(conn, stmt->call.timeout_ns);
-  return mb__conn_run(conn, finish_step, stmt, error);
+  if (stmt->call.timeout_ns != 0 || conn->op.bounded)
+    mb__conn_limit(conn, stmt->call.timeout_ns);
+  const mb_status status = mb__conn_drive(conn,
+      conn->driver->finish(stmt->impl, finish_mode(stmt), &conn->op, error),
+      error);
+  if (status == MB_WAIT) {
+    conn->step = finished_step;
+    conn->step_argument = stmt;
+    return MB_WAIT;
+  }
+  leave_driver(stmt);
+  mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
+  return status == MB_ERROR ? MB_ERROR : MB_OK;
 }
 
 void mb_stmt_drop(mb_stmt *stmt)

@@ -5,9 +5,9 @@
 #include <stdint.h>
 #include <string.h>
 
-static char small_letter(char byte)
+static int small_letter(char byte)
 {
-  return byte >= 'A' && byte <= 'Z' ? (char)(byte + 'a' - 'A') : byte;
+  return byte >= 'A' && byte <= 'Z' ? byte - 'A' + 'a' : byte;
 }
 
 static size_t smaller(size_t a, size_t b)
@@ -43,8 +43,8 @@ size_t mb__suggest_distance(
     row = free_row;
     row[0] = i;
     for (size_t j = 1; j <= name_size; j++) {
-      const char a = small_letter(word[i - 1]);
-      const char b = small_letter(name[j - 1]);
+      const int a = small_letter(word[i - 1]);
+      const int b = small_letter(name[j - 1]);
       row[j] =
           smaller(last[j - 1] + (a != b), smaller(last[j], row[j - 1]) + 1);
       if (i > 1 && j > 1 && a == small_letter(name[j - 2]) &&

@@ -88,7 +88,7 @@ static mb_status check_scheme(struct parser *parser, size_t *end)
     if (!is_letter(byte) &&
         (at == 0 || ((byte < '0' || byte > '9') && byte != '+' && byte != '-' &&
                         byte != '.')))
-      return refuse(parser, "scheme", "not a letter", at);
+      return refuse(parser, "scheme", "a byte that none has", at);
     at++;
   }
   if (at == 0 || at == parser->size)
@@ -101,9 +101,9 @@ static void take_scheme(struct parser *parser, size_t end)
 {
   parser->out->scheme = parser->next;
   for (size_t at = 0; at < end; at++) {
-    const char byte = parser->url[at];
-    *parser->next++ =
-        byte >= 'A' && byte <= 'Z' ? (char)(byte + 'a' - 'A') : byte;
+    const unsigned char byte = (unsigned char)parser->url[at];
+    const int small = byte >= 'A' && byte <= 'Z' ? byte - 'A' + 'a' : byte;
+    *parser->next++ = (char)small;
   }
   *parser->next++ = '\0';
 }
@@ -288,23 +288,23 @@ static mb_status parse_parts(
 
 /* Room for a parameter behind each ? or &, and for all parts: none is longer
  * than what it comes from and its end, but commas are there for ports too. */
-static mb_status allocate(struct parser *parser)
+static bool allocate(struct parser *parser)
 {
   size_t n = 0;
   for (size_t at = 0; at < parser->size; at++)
     n += parser->url[at] == '&' || parser->url[at] == '?';
   const size_t params_size = n * sizeof *parser->out->params;
   if (parser->size > SIZE_MAX / (2 * sizeof *parser->out->params) - 16)
-    return mb__out_of_memory(parser->error);
+    return false;
   const size_t size = params_size + 2 * parser->size + 16;
   parser->out->memory = mb__host.allocate(size);
   if (parser->out->memory == NULL)
-    return mb__out_of_memory(parser->error);
+    return false;
   parser->out->memory_size = size;
   if (n > 0)
     parser->out->params = (mb__url_param *)(void *)parser->out->memory;
   parser->next = parser->out->memory + params_size;
-  return MB_OK;
+  return true;
 }
 
 mb_status mb__url_parse(
@@ -318,8 +318,9 @@ mb_status mb__url_parse(
     return refuse(&parser, "url", "a zero byte", zero);
   if (check_scheme(&parser, &scheme_end) != MB_OK)
     return MB_ERROR;
-  if (allocate(&parser) != MB_OK ||
-      parse_parts(&parser, scheme_end, opaque) != MB_OK) {
+  if (!allocate(&parser))
+    return mb__out_of_memory(error);
+  if (parse_parts(&parser, scheme_end, opaque) != MB_OK) {
     mb__url_close(out);
     return MB_ERROR;
   }

@@ -47,6 +47,7 @@ typedef struct mb_lua {
   struct mb_lua_lease *leases;         /* with users */
   mb_conn *expanding; /* of the statement whose fragments are being joined */
   bool has_raised; /* a callback has left an error in the registry */
+  const void *looped; /* the Rows that were read last, if they are alive */
 } mb_lua;
 
 /* The upvalues of every function of the binding. */
@@ -130,7 +131,8 @@ enum {
   MB_LUA_EXTRA,       /* sessions: a table for the Lua side; rows: the shape;
                          statements: the text */
   MB_LUA_KEPT,        /* rows: what the parameters' views need */
-  MB_LUA_HOOKS        /* rows: converting functions, or nil */
+  MB_LUA_HOOKS,       /* rows: converting functions, or nil */
+  MB_LUA_KEYS         /* rows: the first of the names of the columns */
 };
 
 /* How a handle turns values and errors. */
@@ -214,14 +216,13 @@ typedef struct mb_lua_rows {
   mb_lua_head head;
   mb_lua_config config;
   mb_pool *pool;       /* borrowed from the parent, for errors */
-  mb_conn *conn;       /* a reference; NULL once nothing is left at it */
-  uint64_t borrow;
+  mb_cursor cursor;    /* closed once nothing is left at the connection */
   mb_lua_lease *lease; /* beside it; NULL: the connection is not its own */
-  mb_stmt *stmt;       /* kept; NULL as conn */
-  uint64_t run;
   mb_spool *spool;     /* rows that are no longer the connection's */
-  uint64_t shape;
+  uint64_t shape;      /* that the values beside it are of */
   size_t n_columns;
+  size_t keys_room;    /* names that there is room for beside the rows */
+  uint64_t keys_shape; /* whose names are there; 0: none */
   bool as_arrays;
   bool ended;          /* all rows were given */
   bool closed;         /* by the user */
@@ -253,6 +254,9 @@ int mb_lua_fail(lua_State *L, const mb_lua_config *config,
 
 /* --- Values (value.c, parameter.c) -------------------------------------- */
 
+/* Integers up to here are exact in a double. */
+#define MB_LUA_EXACT_MAX (INT64_C(1) << 53)
+
 /* Kinds of values that tables with a metatable stand for, as MB_LUA_KINDS says;
  * the others are tags of mb_tag. */
 enum { MB_LUA_FRAGMENT = 100, MB_LUA_PARAMS = 101 };
@@ -267,6 +271,35 @@ void mb_lua_push_value(lua_State *L, const mb_lua_config *config,
  * at index 1.  An error's message begins with "is". */
 MB_CHECKED mb_status mb_lua_read_value(lua_State *L,
     const mb_lua_config *config, int index, mb_value *out, mb_error *error);
+/* Reads a value of one of the kinds that most are of; false: it is another. */
+static inline bool mb_lua_read_simple(
+    lua_State *L, int type, int index, mb_value *out)
+{
+  if (type == LUA_TSTRING) {
+    out->tag = MB_TEXT;
+    out->as.bytes.data = lua_tolstring(L, index, &out->as.bytes.size);
+    return true;
+  }
+#if COMPAT_HAS_INTEGERS
+  if (type == LUA_TNUMBER && lua_isinteger(L, index)) {
+    out->tag = MB_INT64;
+    out->as.integer = lua_tointeger(L, index);
+    return true;
+  }
+#else
+  if (type == LUA_TNUMBER) {
+    const lua_Number number = lua_tonumber(L, index);
+    /* Not 0, which may be -0.0. */
+    if (number >= 1 && number <= (lua_Number)MB_LUA_EXACT_MAX &&
+        number == (lua_Number)(int64_t)number) {
+      out->tag = MB_INT64;
+      out->as.integer = (int64_t)number;
+      return true;
+    }
+  }
+#endif
+  return false;
+}
 /* The kind of a table: an mb_tag, MB_LUA_FRAGMENT, MB_LUA_PARAMS; 0: a plain
  * table, or no table; -1: another metatable. */
 int mb_lua_kind_of(lua_State *L, int index);
@@ -318,9 +351,54 @@ typedef struct mb_lua_sink {
   int hooks;   /* index; 0: none */
 } mb_lua_sink;
 
+/* Pushes a value of one of the kinds that most are of; false: it is another. */
+static inline bool mb_lua_push_simple(
+    lua_State *L, const mb_lua_config *config, const mb_value *value)
+{
+  switch (value->tag) {
+  case MB_INT64:
+#if COMPAT_HAS_INTEGERS
+    lua_pushinteger(L, value->as.integer);
+    return true;
+#else
+    if (value->as.integer < -MB_LUA_EXACT_MAX ||
+        value->as.integer > MB_LUA_EXACT_MAX)
+      return false;
+    lua_pushnumber(L, (lua_Number)value->as.integer);
+    return true;
+#endif
+  case MB_DOUBLE:
+    lua_pushnumber(L, value->as.real);
+    return true;
+  case MB_TEXT:
+  case MB_BLOB:
+    if (value->as.bytes.data == NULL)
+      return false;
+    lua_pushlstring(L, value->as.bytes.data, value->as.bytes.size);
+    return true;
+  case MB_NULL:
+    if (config->has_null)
+      return false;
+    lua_pushnil(L);
+    return true;
+  default:
+    return false;
+  }
+}
+
+/* Converts the value on the top with the hook of its column, if there is one. */
+void mb_lua_convert(lua_State *L, const mb_lua_sink *sink, size_t column);
+
 /* Pushes value number column (from 0). */
-void mb_lua_push_column(lua_State *L, const mb_lua_sink *sink,
-    const mb_value *value, size_t column);
+static inline void mb_lua_push_column(lua_State *L, const mb_lua_sink *sink,
+    const mb_value *value, size_t column)
+{
+  if (!mb_lua_push_simple(L, sink->config, value))
+    mb_lua_push_value(L, sink->config, value, sink->options);
+  if (sink->hooks != 0 && value->tag != MB_NULL)
+    mb_lua_convert(L, sink, column);
+}
+
 /* Pushes a row as a table by name; shape is an index. */
 void mb_lua_push_named(lua_State *L, const mb_lua_sink *sink,
     const mb_value *row, size_t n, int shape);
@@ -331,6 +409,7 @@ void mb_lua_push_named(lua_State *L, const mb_lua_sink *sink,
 typedef struct mb_lua_run {
   mb_lua *lua;
   mb_lua_session *session;
+  const mb_lua_statement *prepared; /* that is called; NULL: the session is */
   const mb_lua_config *config;
   mb_conn *conn;
   mb_lua_lease *shared; /* of rows, whose connection is used; NULL: none */

@@ -257,9 +257,8 @@ static mb_status borrow(lua_State *L, mb_lua_run *run)
 /* Has a new connection set up by the Lua side, before it is used. */
 static mb_status set_up(lua_State *L, mb_lua_run *run)
 {
-  const mb_lua_head *head = mb_lua_handle(L, 1);
   mb_lua_helper(L, "set_up");
-  if (head->kind == MB_LUA_STATEMENT)
+  if (run->prepared != NULL)
     compat_getuservalue(L, 1, MB_LUA_PARENT);
   else
     lua_pushvalue(L, 1);
@@ -317,10 +316,15 @@ mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
 void mb_lua_run_open(lua_State *L, mb_lua_run *run)
 {
   mb_lua_head *head = mb_lua_handle(L, 1);
-  if (head != NULL && head->kind == MB_LUA_STATEMENT)
-    run->session = ((mb_lua_statement *)head)->session;
-  else
-    run->session = mb_lua_check_session(L, 1);
+  if (head != NULL && head->kind == MB_LUA_STATEMENT) {
+    run->prepared = (mb_lua_statement *)head;
+    run->session = run->prepared->session;
+  } else {
+    run->prepared = NULL;
+    run->session = head != NULL && head->kind <= MB_LUA_TRANSACTION
+                       ? (mb_lua_session *)head
+                       : mb_lua_check_session(L, 1);
+  }
   run->lua = mb_lua_enter(L);
   run->config = &run->session->config;
   run->conn = NULL;
@@ -338,7 +342,7 @@ void mb_lua_run_open(lua_State *L, mb_lua_run *run)
 /* The statement of a prepared one, on the connection that was found. */
 mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run)
 {
-  const mb_lua_statement *statement = lua_touserdata(L, 1);
+  const mb_lua_statement *statement = run->prepared;
   if (statement->closed)
     return mb_error_fill(&run->error, MB_USAGE, "the statement is closed");
   if (statement->stmt != NULL) {
@@ -391,8 +395,7 @@ mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run)
 
 static mb_status read_and_find(lua_State *L, mb_lua_run *run)
 {
-  const mb_lua_head *head = mb_lua_handle(L, 1);
-  const bool prepared = head->kind == MB_LUA_STATEMENT;
+  const bool prepared = run->prepared != NULL;
   if (!prepared && mb_lua_kind_of(L, 2) == MB_LUA_FRAGMENT &&
       mb_lua_run_expand(L, run) != MB_OK)
     return MB_ERROR;

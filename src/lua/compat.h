@@ -109,6 +109,33 @@ static inline void compat_getuservalue(lua_State *L, int index, int n)
 #endif
 }
 
+/* Makes the values beside the userdata at index ready to be pushed one after the
+ * other by compat_pushvalue, and says where; one value may be left on the
+ * stack. */
+static inline int compat_openvalues(lua_State *L, int index)
+{
+#if LUA_VERSION_NUM >= 504
+  (void)L;
+  return index;
+#else
+#  if LUA_VERSION_NUM >= 502
+  (void)lua_getuservalue(L, index);
+#  else
+  lua_getfenv(L, index);
+#  endif
+  return lua_gettop(L);
+#endif
+}
+
+static inline void compat_pushvalue(lua_State *L, int where, int n)
+{
+#if LUA_VERSION_NUM >= 504
+  (void)lua_getiuservalue(L, where, n);
+#else
+  lua_rawgeti(L, where, n);
+#endif
+}
+
 /* Sets value n beside the userdata at index to the one on the top; pops it. */
 static inline void compat_setuservalue(lua_State *L, int index, int n)
 {

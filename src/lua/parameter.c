@@ -52,7 +52,11 @@ mb_status mb_lua_read_values(lua_State *L, const mb_lua_config *config,
   const int n = lua_gettop(L) - first + 1;
   (void)reserve(L, out, n > 0 ? (size_t)n : 0);
   for (int i = 0; i < n; i++) {
-    if (mb_lua_kind_of(L, first + i) == MB_LUA_FRAGMENT) {
+    const int type = lua_type(L, first + i);
+    if (mb_lua_read_simple(L, type, first + i, &out->values[i]))
+      continue;
+    if (type == LUA_TTABLE &&
+        mb_lua_kind_of(L, first + i) == MB_LUA_FRAGMENT) {
       out->is_fragment = true;
       return MB_OK;
     }
@@ -194,14 +198,15 @@ mb_status mb_lua_read_params(lua_State *L, const mb_lua_config *config,
 {
   out->is_fragment = false;
   out->first = first;
-  if (lua_gettop(L) == first && lua_type(L, first) == LUA_TTABLE) {
+  const int top = lua_gettop(L);
+  if (top == first && lua_type(L, first) == LUA_TTABLE) {
     const int kind = mb_lua_kind_of(L, first);
     if (kind == MB_LUA_PARAMS)
       return read_list(L, config, stmt, first, out, error);
     if (kind == 0)
       return read_named(L, config, stmt, first, out, error);
   }
-  if (mb_stmt_style(stmt) == MB_STYLE_NAME && lua_gettop(L) >= first)
+  if (top >= first && mb_stmt_style(stmt) == MB_STYLE_NAME)
     return mb_error_fill(error, MB_USAGE,
         "the statement has named placeholders: give one table of parameters");
   return mb_lua_read_values(L, config, first, out, error);

@@ -81,35 +81,7 @@ void mb_lua_push_hooks(
 
 /* --- Values and rows ---------------------------------------------------- */
 
-/* Pushes a value of one of the kinds that most are of; false: it is another. */
-static inline bool push_simple(
-    lua_State *L, const mb_lua_config *config, const mb_value *value)
-{
-  switch (value->tag) {
-#if COMPAT_HAS_INTEGERS
-  case MB_INT64:
-    lua_pushinteger(L, value->as.integer);
-    return true;
-#endif
-  case MB_DOUBLE:
-    lua_pushnumber(L, value->as.real);
-    return true;
-  case MB_TEXT:
-  case MB_BLOB:
-    lua_pushlstring(L, value->as.bytes.data, value->as.bytes.size);
-    return true;
-  case MB_NULL:
-    if (config->has_null)
-      return false;
-    lua_pushnil(L);
-    return true;
-  default:
-    return false;
-  }
-}
-
-/* Converts the value on the top, unless it stands for NULL. */
-static void convert(lua_State *L, const mb_lua_sink *sink, size_t column)
+void mb_lua_convert(lua_State *L, const mb_lua_sink *sink, size_t column)
 {
   lua_rawgeti(L, sink->hooks, (int)column + 1);
   if (lua_type(L, -1) != LUA_TFUNCTION) {
@@ -119,15 +91,6 @@ static void convert(lua_State *L, const mb_lua_sink *sink, size_t column)
   lua_insert(L, -2);
   if (!mb_lua_pcall(L, sink->lua, 1, 1))
     (void)lua_error(L);
-}
-
-void mb_lua_push_column(lua_State *L, const mb_lua_sink *sink,
-    const mb_value *value, size_t column)
-{
-  if (!push_simple(L, sink->config, value))
-    mb_lua_push_value(L, sink->config, value, sink->options);
-  if (sink->hooks != 0 && value->tag != MB_NULL)
-    convert(L, sink, column);
 }
 
 void mb_lua_push_named(lua_State *L, const mb_lua_sink *sink,

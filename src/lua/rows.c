@@ -13,29 +13,18 @@
 #define AHEAD_ROWS 64
 #define AHEAD_BYTES 65536
 
+/* Names of columns that are kept beside the rows themselves. */
+#define KEYS_MAX 64
+
 /* --- Holding and letting go --------------------------------------------- */
 
-/* Lets go of the connection; what was read ahead stays. */
-static void let_go(mb_lua *lua, mb_lua_rows *rows, bool finalizing)
+/* Lets go of the connection and of what was read ahead. */
+static void end(mb_lua *lua, mb_lua_rows *rows, bool finalizing)
 {
-  if (rows->stmt != NULL) {
-    if (mb_conn_borrow(rows->conn) == rows->borrow &&
-        mb_stmt_run_number(rows->stmt) == rows->run)
-      mb_stmt_drop(rows->stmt);
-    mb_stmt_close(rows->stmt);
-    rows->stmt = NULL;
-  }
+  mb_cursor_close(&rows->cursor);
   if (rows->lease != NULL)
     mb_lua_lease_leave(lua, rows->lease, true, finalizing);
   rows->lease = NULL;
-  if (rows->conn != NULL)
-    mb_conn_unref(rows->conn);
-  rows->conn = NULL;
-}
-
-static void end(mb_lua *lua, mb_lua_rows *rows, bool finalizing)
-{
-  let_go(lua, rows, finalizing);
   mb_spool_free(rows->spool);
   rows->spool = NULL;
   rows->ended = true;
@@ -43,25 +32,19 @@ static void end(mb_lua *lua, mb_lua_rows *rows, bool finalizing)
 
 /* --- Reading ------------------------------------------------------------ */
 
-/* Reads on at the connection. */
-static mb_status fetch_there(
-    mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
+/* The rows at index 1.  In a loop they are the ones of the last call. */
+static mb_lua_rows *check_rows(lua_State *L, mb_lua *lua)
 {
-  if (mb_conn_borrow(rows->conn) != rows->borrow ||
-      mb_stmt_run_number(rows->stmt) != rows->run) {
-    end(lua, rows, false);
-    rows->closed = true;
-    return mb_error_fill(error, MB_USAGE,
-        "the rows were closed with their transaction or connection");
-  }
-  const mb_status status = mb_stmt_fetch(rows->stmt, row, error);
-  if (status == MB_ERROR ||
-      (status == MB_DONE && !mb_stmt_result(rows->stmt)->more_results))
-    end(lua, rows, false);
-  return status;
+  void *rows = lua_touserdata(L, 1);
+  if (rows != NULL && rows == lua->looped)
+    return rows;
+  rows = mb_lua_check(L, 1, MB_LUA_ROWS);
+  lua->looped = rows;
+  return rows;
 }
 
-static mb_status fetch(
+/* What is not at the connection, or no longer. */
+static mb_status fetch_elsewhere(
     mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
 {
   if (rows->spool != NULL) {
@@ -69,34 +52,50 @@ static mb_status fetch(
     if (*row != NULL)
       return MB_ROW;
     end(lua, rows, false);
-    return MB_DONE;
   }
-  if (rows->closed)
-    return mb_error_fill(error, MB_USAGE, "the rows are closed");
-  if (rows->ended)
-    return MB_DONE;
-  return fetch_there(lua, rows, row, error);
+  return rows->closed ? mb_error_fill(error, MB_USAGE, "the rows are closed")
+                      : MB_DONE;
 }
 
-/* Values beside the rows at index 1 that a row needs, pushed. */
-static int push_sink(
+static mb_status fetch(
+    mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
+{
+  if (rows->cursor.conn == NULL)
+    return fetch_elsewhere(lua, rows, row, error);
+  const mb_status status = mb_cursor_fetch(&rows->cursor, row, error);
+  if (status == MB_ROW)
+    return MB_ROW;
+  if (status == MB_ERROR)
+    rows->closed = error->class == MB_USAGE;
+  if (status == MB_ERROR ||
+      !mb_stmt_result(rows->cursor.stmt)->more_results)
+    end(lua, rows, false);
+  return status;
+}
+
+/* The columns have changed with the row that was fetched. */
+static void follow_shape(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  mb_lua_push_shape(L, lua, rows->cursor.stmt);
+  if (rows->config.has_hooks) {
+    mb_lua_push_hooks(L, lua, &rows->config, -1);
+    compat_setuservalue(L, 1, MB_LUA_HOOKS);
+  }
+  compat_setuservalue(L, 1, MB_LUA_EXTRA);
+  rows->shape = rows->cursor.shape;
+  rows->n_columns = rows->cursor.n_columns;
+}
+
+/* Values beside the rows at index 1 that a value needs, pushed. */
+static inline void push_sink(
     lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_lua_sink *sink)
 {
   sink->config = &rows->config;
   sink->lua = lua;
   sink->options = 0;
   sink->hooks = 0;
-  /* The columns may have changed with the row that was fetched. */
-  if (rows->stmt != NULL && mb_stmt_shape(rows->stmt) != rows->shape) {
-    mb_lua_push_shape(L, lua, rows->stmt);
-    mb_lua_push_hooks(L, lua, &rows->config, -1);
-    compat_setuservalue(L, 1, MB_LUA_HOOKS);
-    compat_setuservalue(L, 1, MB_LUA_EXTRA);
-    rows->shape = mb_stmt_shape(rows->stmt);
-    rows->n_columns = mb_stmt_result(rows->stmt)->n_columns;
-  }
-  compat_getuservalue(L, 1, MB_LUA_EXTRA);
-  const int shape = lua_gettop(L);
+  if (rows->cursor.conn != NULL && rows->cursor.shape != rows->shape)
+    follow_shape(L, lua, rows);
   if (rows->config.has_null) {
     compat_getuservalue(L, 1, MB_LUA_OPTIONS);
     sink->options = lua_gettop(L);
@@ -105,7 +104,6 @@ static int push_sink(
     compat_getuservalue(L, 1, MB_LUA_HOOKS);
     sink->hooks = lua_isnil(L, -1) ? 0 : lua_gettop(L);
   }
-  return shape;
 }
 
 static void push_array(lua_State *L, const mb_lua_sink *sink,
@@ -120,6 +118,41 @@ static void push_array(lua_State *L, const mb_lua_sink *sink,
   lua_setfield(L, -2, "n");
 }
 
+/* Copies the names of the columns from the shape to beside the rows, from where
+ * they are pushed faster.  False: there is no room. */
+static bool copy_keys(lua_State *L, mb_lua_rows *rows)
+{
+  if (rows->keys_shape == rows->shape)
+    return true;
+  if (rows->n_columns > rows->keys_room)
+    return false;
+  compat_getuservalue(L, 1, MB_LUA_EXTRA);
+  for (int i = 0; i < (int)rows->n_columns; i++) {
+    lua_rawgeti(L, -1, i + 1);
+    compat_setuservalue(L, 1, MB_LUA_KEYS + i);
+  }
+  lua_pop(L, 1);
+  rows->keys_shape = rows->shape;
+  return true;
+}
+
+/* Pushes a row by name when nothing has to be converted. */
+static void push_plain(
+    lua_State *L, const mb_lua_rows *rows, const mb_value *row)
+{
+  const int n = (int)rows->n_columns;
+  const int keys = compat_openvalues(L, 1);
+  lua_createtable(L, 0, n);
+  for (int i = 0; i < n; i++) {
+    if (row[i].tag == MB_NULL)
+      continue; /* a missing key */
+    compat_pushvalue(L, keys, MB_LUA_KEYS + i);
+    if (!mb_lua_push_simple(L, &rows->config, &row[i]))
+      mb_lua_push_value(L, &rows->config, &row[i], 0);
+    lua_rawset(L, -3);
+  }
+}
+
 /* Pushes the next row in the form that the rows give, or nil. */
 static mb_status push_next(
     lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
@@ -132,11 +165,17 @@ static mb_status push_next(
       lua_pushnil(L);
     return status;
   }
-  const int shape = push_sink(L, lua, rows, &sink);
-  if (rows->as_arrays)
+  push_sink(L, lua, rows, &sink);
+  if (rows->as_arrays) {
     push_array(L, &sink, row, rows->n_columns);
-  else
-    mb_lua_push_named(L, &sink, row, rows->n_columns, shape);
+    return MB_ROW;
+  }
+  if (sink.options == 0 && sink.hooks == 0 && copy_keys(L, rows)) {
+    push_plain(L, rows, row);
+    return MB_ROW;
+  }
+  compat_getuservalue(L, 1, MB_LUA_EXTRA);
+  mb_lua_push_named(L, &sink, row, rows->n_columns, lua_gettop(L));
   return MB_ROW;
 }
 
@@ -145,8 +184,7 @@ static int rows_call(lua_State *L)
 {
   mb_error error;
   mb_lua *lua = mb_lua_enter(L);
-  mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  lua_settop(L, 1);
+  mb_lua_rows *rows = check_rows(L, lua);
   if (push_next(L, lua, rows, &error) == MB_ERROR)
     return mb_lua_fail(L, NULL, &error, rows->pool, 0);
   return 1;
@@ -156,8 +194,7 @@ static int rows_next(lua_State *L)
 {
   mb_error error;
   mb_lua *lua = mb_lua_enter(L);
-  mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  lua_settop(L, 1);
+  mb_lua_rows *rows = check_rows(L, lua);
   if (push_next(L, lua, rows, &error) == MB_ERROR)
     return mb_lua_fail(L, &rows->config, &error, rows->pool, 0);
   return 1;
@@ -171,8 +208,7 @@ int mb_lua_next_tuple(lua_State *L)
   mb_lua_sink sink;
   const mb_value *row;
   mb_lua *lua = mb_lua_enter(L);
-  mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  lua_settop(L, 1);
+  mb_lua_rows *rows = check_rows(L, lua);
   const mb_status status = fetch(lua, rows, &row, &error);
   if (status == MB_ERROR)
     return mb_lua_fail(L, NULL, &error, rows->pool, 0);
@@ -180,9 +216,10 @@ int mb_lua_next_tuple(lua_State *L)
     lua_pushnil(L);
     return 1;
   }
-  (void)push_sink(L, lua, rows, &sink);
+  push_sink(L, lua, rows, &sink);
   const int n = rows->n_columns < INT_MAX ? (int)rows->n_columns : 0;
-  luaL_checkstack(L, n + 8, "too many columns");
+  if (n > LUA_MINSTACK - 10)
+    luaL_checkstack(L, n + 10, "too many columns");
   lua_pushinteger(L, (lua_Integer)++rows->count);
   for (int i = 0; i < n; i++)
     mb_lua_push_column(L, &sink, &row[i], (size_t)i);
@@ -249,17 +286,6 @@ static int rows_all(lua_State *L)
   return 1;
 }
 
-/* Ends the run in order: for the methods that close. */
-static mb_status finish(mb_lua *lua, mb_lua_rows *rows, mb_error *error)
-{
-  mb_status status = MB_OK;
-  if (rows->stmt != NULL && mb_conn_borrow(rows->conn) == rows->borrow &&
-      mb_stmt_run_number(rows->stmt) == rows->run)
-    status = mb_stmt_finish(rows->stmt, error);
-  end(lua, rows, false);
-  return status;
-}
-
 /* Closing never raises: what goes wrong there goes wrong for the next user of the
  * connection, who is told. */
 static int rows_close(lua_State *L)
@@ -267,8 +293,9 @@ static int rows_close(lua_State *L)
   mb_error ignored;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  if (finish(lua, rows, &ignored) == MB_OK)
+  if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
     rows->closed = true;
+  end(lua, rows, false);
   rows->closed = true;
   return 0;
 }
@@ -295,23 +322,25 @@ static int rows_next_result(lua_State *L)
   mb_error error;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  if (rows->stmt == NULL || !mb_stmt_result(rows->stmt)->more_results) {
-    lua_pushboolean(L, 0);
-    return 1;
-  }
-  const mb_status status = mb_stmt_next_result(rows->stmt, &error);
-  if (status == MB_ERROR) {
+  const bool more = rows->cursor.conn != NULL &&
+                    mb_stmt_result(rows->cursor.stmt)->more_results;
+  if (more &&
+      mb_stmt_next_result(rows->cursor.stmt, &error) == MB_ERROR) {
     end(lua, rows, false);
     return mb_lua_fail(L, &rows->config, &error, rows->pool, 0);
   }
-  lua_pushboolean(L, 1);
+  rows->ended = !more;
+  lua_pushboolean(L, more);
   return 1;
 }
 
 static int rows_gc(lua_State *L)
 {
+  mb_lua *lua = mb_lua_of(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  end(mb_lua_of(L), rows, true);
+  if (lua->looped == rows)
+    lua->looped = NULL;
+  end(lua, rows, true);
   return 0;
 }
 
@@ -357,12 +386,7 @@ static void hand_over(lua_State *L, mb_lua_run *run, mb_lua_rows *rows)
     lease = mb_lua_run_lease(L, run);
     compat_setuservalue(L, handle, MB_LUA_LEASE);
   }
-  rows->conn = run->conn;
-  rows->borrow = mb_conn_borrow(run->conn);
-  mb_conn_ref(rows->conn);
-  rows->stmt = run->stmt;
-  rows->run = mb_stmt_run_number(run->stmt);
-  mb_stmt_keep(rows->stmt);
+  mb_cursor_open(&rows->cursor, run->stmt);
   if (lease != NULL) {
     mb_lua_lease_join(run->lua, lease, true);
     rows->lease = lease;
@@ -375,8 +399,11 @@ static int give_rows(lua_State *L, mb_lua_run *run)
 {
   luaL_checkstack(L, 16, NULL);
   const int top = lua_gettop(L);
+  const size_t n = mb_stmt_result(run->stmt)->n_columns;
+  const int keys = n <= KEYS_MAX ? (int)n : 0;
   mb_lua_rows *rows =
-      mb_lua_new(L, MB_LUA_ROWS, sizeof *rows, MB_LUA_HOOKS);
+      mb_lua_new(L, MB_LUA_ROWS, sizeof *rows, MB_LUA_HOOKS + keys);
+  rows->keys_room = (size_t)keys;
   attach(L, run, rows);
   if (run->status == MB_ROW &&
       run->session->head.kind == MB_LUA_DATABASE) {

@@ -29,7 +29,6 @@ static int push_totals(lua_State *L, const mb_stmt *stmt)
 /* Options, shape and hooks of a run are pushed, in this order. */
 static int push_sink(lua_State *L, mb_lua_run *run, mb_lua_sink *sink)
 {
-  luaL_checkstack(L, 16, NULL);
   sink->config = run->config;
   sink->lua = run->lua;
   sink->options = 0;
@@ -108,14 +107,37 @@ static int session_query_value(lua_State *L)
   } else if (run.config->has_null || run.config->has_hooks) {
     (void)push_sink(L, &run, &sink);
     mb_lua_push_column(L, &sink, &row[0], 0);
-  } else {
-    luaL_checkstack(L, 4, NULL);
-    sink = (mb_lua_sink){.config = run.config};
-    mb_lua_push_column(L, &sink, &row[0], 0);
+  } else if (!mb_lua_push_simple(L, run.config, &row[0])) {
+    mb_lua_push_value(L, run.config, &row[0], 0);
   }
   if (!mb_lua_run_end(&run))
     return mb_lua_run_fail(L, &run);
   return 1;
+}
+
+/* The values of the first row as results; none without a row. */
+static int session_query_values(lua_State *L)
+{
+  mb_lua_run run;
+  mb_lua_sink sink = {.hooks = 0};
+  const mb_value *row;
+  int n = 0;
+  if (!mb_lua_run_start(L, &run) || !fetch_first(&run, &row))
+    return mb_lua_run_fail(L, &run);
+  sink.config = run.config;
+  if (row != NULL && (run.config->has_null || run.config->has_hooks))
+    (void)push_sink(L, &run, &sink);
+  if (row != NULL) {
+    const size_t n_columns = mb_stmt_result(run.stmt)->n_columns;
+    n = n_columns < INT_MAX ? (int)n_columns : 0;
+    if (n > LUA_MINSTACK - 10)
+      luaL_checkstack(L, n + 10, "too many columns");
+    for (int i = 0; i < n; i++)
+      mb_lua_push_column(L, &sink, &row[i], (size_t)i);
+  }
+  if (!mb_lua_run_end(&run))
+    return mb_lua_run_fail(L, &run);
+  return n;
 }
 
 typedef void push_one(lua_State *L, const mb_lua_sink *sink,
@@ -374,6 +396,7 @@ const luaL_Reg mb_lua_run_methods[] = {
     {"exec", session_exec},
     {"query_row", session_query_row},
     {"query_value", session_query_value},
+    {"query_values", session_query_values},
     {"query_column", session_query_column},
     {"query_all", session_query_all},
     {"query", mb_lua_query},

@@ -7,9 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Integers up to here are exact in a double. */
-#define EXACT_MAX (INT64_C(1) << 53)
-
 /* --- Out ---------------------------------------------------------------- */
 
 static void push_digits(lua_State *L, bool negative, uint64_t magnitude)
@@ -29,7 +26,7 @@ void mb_lua_push_int64(lua_State *L, int64_t value)
 #if COMPAT_HAS_INTEGERS
   lua_pushinteger(L, value);
 #else
-  if (value >= -EXACT_MAX && value <= EXACT_MAX)
+  if (value >= -MB_LUA_EXACT_MAX && value <= MB_LUA_EXACT_MAX)
     lua_pushnumber(L, (lua_Number)value);
   else
     push_digits(L, value < 0,
@@ -46,7 +43,7 @@ static bool is_inexact(const mb_value *value)
   return false;
 #else
   return value->tag == MB_INT64 &&
-         (value->as.integer < -EXACT_MAX || value->as.integer > EXACT_MAX);
+         (value->as.integer < -MB_LUA_EXACT_MAX || value->as.integer > MB_LUA_EXACT_MAX);
 #endif
 }
 
@@ -149,7 +146,7 @@ static void read_number(lua_State *L, int index, mb_value *out)
   out->as.real = lua_tonumber(L, index);
 #else
   const lua_Number number = lua_tonumber(L, index);
-  if (number >= -(lua_Number)EXACT_MAX && number <= (lua_Number)EXACT_MAX &&
+  if (number >= -(lua_Number)MB_LUA_EXACT_MAX && number <= (lua_Number)MB_LUA_EXACT_MAX &&
       number == (lua_Number)(int64_t)number &&
       !(number == 0 && signbit(number))) {
     out->tag = MB_INT64;
