@@ -364,7 +364,8 @@ static void unlock(mb_driver_cancel *cancel)
  * while, without waiting for anybody. */
 static void optimize(mb_driver_conn *conn, int64_t deadline_ns)
 {
-  if (conn->connector->in_memory || conn->dead ||
+  /* Functions of the program may be gone by now. */
+  if (conn->connector->in_memory || conn->dead || conn->has_callbacks ||
       sqlite3_db_readonly(conn->db, "main") != 0 ||
       sqlite3_get_autocommit(conn->db) == 0)
     return;

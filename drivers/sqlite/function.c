@@ -138,6 +138,7 @@ static function *make(mb_driver_conn *conn, const mb_value *name,
     return NULL;
   }
   made->conn = conn;
+  conn->has_callbacks = true;
   made->callback = *callback->as.callback;
   return made;
 }

@@ -65,6 +65,7 @@ struct mb_driver_conn {
   bool query_only; /* begin has made the session read-only */
   bool dead;
   int64_t last_group; /* of aggregates */
+  bool has_callbacks; /* functions of the program are known to SQLite */
   bool callback_failed;
   mb_error callback_error;
 
@@ -126,7 +127,7 @@ struct mb_driver_cancel {
   sqlite3 *db;      /* NULL once closed */
 };
 
-/* --- error.c ------------------------------------------------------------ */
+/* --- error.c, constraint.c ---------------------------------------------- */
 
 /* Where SQLite reported a code: only a text that is being prepared can be
  * wrong. */
@@ -139,6 +140,10 @@ mb_status sl_fail(mb_driver_conn *conn, int code, enum sl_where where,
 mb_status sl_fail_on(mb_driver_conn *conn, sqlite3 *db, int code,
     enum sl_where where, mb_error *error);
 mb_status sl_out_of_memory(const mb_host *host, mb_error *error);
+
+/* Adds the name of the unique or primary key constraint, which is looked up; the
+ * statement that broke it has been reset. */
+void sl_name_constraint(mb_driver_conn *conn, mb_error *error);
 
 /* --- connector.c -------------------------------------------------------- */
 

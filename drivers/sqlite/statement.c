@@ -178,6 +178,8 @@ static mb_status end_run(mb_driver_stmt *stmt, int code, mb_error *error)
   const int reset = sqlite3_reset(stmt->stmt);
   if (status == MB_DONE && reset != SQLITE_OK)
     status = sl_fail(conn, reset, SL_RUNNING, error);
+  if (status == MB_ERROR && error->class == MB_CONSTRAINT)
+    sl_name_constraint(conn, error);
   if (conn->hooked == stmt)
     unhook(conn);
   conn->op = NULL;

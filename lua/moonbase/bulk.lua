@@ -52,7 +52,7 @@ function bulk.batch(x, list)
       errors.usage("batch: entry %d is no {sql, …}", i)
     end
   end
-  return in_transaction(x, function(tx)
+  return transaction.deliver(x, in_transaction, function(tx)
     local results = {}
     for i = 1, core.rawlen(list) do
       results[i] = blame(i, pcall(run_entry, tx, list[i]))
@@ -99,9 +99,9 @@ local function chunks_of(rows, name)
 end
 
 -- Runs a statement for each row; rows are numbered from start.
-local function run_rows(statement, chunks, start, most, progress)
+local function run_rows(statement, chunks, start, progress)
   local affected, id, number = 0, nil, start
-  while number - start < most do
+  while true do
     local list, first, last = chunks()
     if not list then break end
     local count, first_id = core.insert_rows(statement, list, first, last, number)
@@ -120,13 +120,9 @@ end
 function bulk.exec_many(statement, rows)
   local chunks = chunks_of(rows, "exec_many")
   local session, text = core.source(statement)
-  if core.kind(session) == "Transaction" then
-    local affected, id = run_rows(statement, chunks, 1, math.huge)
-    return affected, id
-  end
-  return transaction.run(session, function(tx)
+  return transaction.deliver(session, in_transaction, function(tx)
     local own = tx:prepare(text)
-    local affected, id = run_rows(own, chunks, 1, math.huge)
+    local affected, id = run_rows(own, chunks, 1)
     own:close()
     return affected, id
   end)
@@ -170,10 +166,10 @@ local function insert_text(x, table_name, columns, given)
     .. (given.on_conflict and " on conflict do nothing" or "")
 end
 
-local function insert_some(x, text, chunks, start, most, progress)
+local function insert_some(x, text, chunks, start, progress)
   return transaction.run(x, function(tx)
     local statement = tx:prepare(text)
-    local affected, _, number = run_rows(statement, chunks, start, most, progress)
+    local affected, _, number = run_rows(statement, chunks, start, progress)
     statement:close()
     return affected, number
   end)
@@ -198,7 +194,7 @@ local function insert_in_parts(x, text, chunks, every, progress)
       left, first = left - (to - from + 1), to + 1
       return list, from, to
     end
-    local affected, number = insert_some(x, text, part, start, math.huge, progress)
+    local affected, number = insert_some(x, text, part, start, progress)
     total, start = total + affected, number
   end
   return total
@@ -214,21 +210,17 @@ end
 function bulk.bulk_insert(x, table_name, columns, rows, given)
   given = given or {}
   check_options(given)
-  local chunks = chunks_of(rows, "bulk_insert")
-  if not given.commit_every then
-    local inserted = transaction.run(x, function(tx)
-      local statement = tx:prepare(insert_text(tx, table_name, columns, given))
-      local affected = run_rows(statement, chunks, 1, math.huge, given.progress)
-      statement:close()
-      return affected
-    end)
-    return inserted
-  end
-  if core.kind(x) == "Transaction" then
+  if given.commit_every and core.kind(x) == "Transaction" then
     errors.usage "option commit_every of bulk_insert: there is a transaction open around it"
   end
-  return insert_in_parts(x, insert_text(x, table_name, columns, given), chunks,
-    given.commit_every, given.progress)
+  local chunks = chunks_of(rows, "bulk_insert")
+  return transaction.deliver(x, function(raising)
+    local text = insert_text(raising, table_name, columns, given)
+    if given.commit_every then
+      return insert_in_parts(raising, text, chunks, given.commit_every, given.progress)
+    end
+    return (insert_some(raising, text, chunks, 1, given.progress))
+  end)
 end
 
 return bulk

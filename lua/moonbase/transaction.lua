@@ -255,8 +255,13 @@ local function attempt_often(x, fn, options, limits)
   return results(try())
 end
 
--- In a handle with errors = "return" a DatabaseError comes as nil and the error.
-local function deliver(x, run, ...)
+--- Calls run with x and what follows.  Where x has errors = "return", run gets a
+--- handle that raises, and a DatabaseError comes out as nil and the error.
+---@param x moonbase.Session
+---@param run function
+---@param ... any
+---@return any ...
+function transaction.deliver(x, run, ...)
   local own = core.options(x)
   if not (own and own.errors == "return") then return run(x, ...) end
   local function give(ok, ...)
@@ -265,7 +270,10 @@ local function deliver(x, run, ...)
     if errors.is(err, "DatabaseError") then return nil, err end
     error(err, 0)
   end
-  return give(pcall(run, x, ...))
+  local raising = {}
+  for name, value in pairs(own) do raising[name] = value end
+  raising.errors = nil
+  return give(pcall(run, core.configure(core.view(x), raising), ...))
 end
 
 local function run(x, fn, options, retry)
@@ -290,7 +298,7 @@ function transaction.run(x, fn, given)
     errors.usage("transaction wants a function, and got a %s", type(fn))
   end
   local options = prepare_options(given, core.kind(x) == "Transaction")
-  return deliver(x, run, fn, options, given and given.retry)
+  return transaction.deliver(x, run, fn, options, given and given.retry)
 end
 
 --- What `local tx <close>` does at the end of its block.

@@ -47,6 +47,14 @@ static bool is_inexact(const mb_value *value)
 #endif
 }
 
+static void refuse_inexact(lua_State *L)
+{
+  mb_error error;
+  (void)mb_error_fill(&error, MB_DATA,
+      "an integer came that this Lua cannot hold exactly (int64 = \"error\")");
+  (void)mb_lua_fail(L, NULL, &error, NULL, 0);
+}
+
 static void push_null(lua_State *L, const mb_lua_config *config, int options)
 {
   if (config->has_null)
@@ -92,14 +100,12 @@ void mb_lua_push_value(lua_State *L, const mb_lua_config *config,
     break;
   case MB_INT64:
     if (config->int64_raises && is_inexact(value))
-      (void)mb_lua_usage(L,
-          "an integer beyond 2^53 came, which this Lua cannot hold exactly "
-          "(int64 = \"error\")");
+      refuse_inexact(L);
     mb_lua_push_int64(L, value->as.integer);
     break;
   case MB_UINT64:
     if (config->int64_raises)
-      (void)mb_lua_usage(L, "an integer above 2^63 came (int64 = \"error\")");
+      refuse_inexact(L);
     push_digits(L, false, value->as.natural);
     break;
   case MB_DOUBLE:
