@@ -534,14 +534,17 @@ typedef struct mb_column {
 
 /*
  * What a run gives.  The driver fills the first part when it answers the start
- * and whenever the columns change (before that row), the second part when the
- * run ends (MB_DONE).  columns live until they change or the statement is
- * closed.  The core hands over a zeroed struct with affected = -1.
+ * of a run or of a further result, the second part when that ends (MB_DONE).
+ * Columns stay the same from the first row to the last, and live until the next
+ * run, the next result, or the closing of the statement.  The core hands over a
+ * struct with affected = -1 and the rest of the second part zeroed; the first
+ * part is as the run before has left it.
  */
 typedef struct mb_result {
   const mb_column *columns;
   size_t n_columns;
-  uint32_t columns_serial; /* moves whenever columns have changed */
+  uint32_t columns_serial; /* moves whenever a run has other columns than the
+                              one before */
 
   int64_t affected;  /* matched rows; -1: it does not apply */
   int64_t last_id;   /* the id that this run generated */

@@ -332,7 +332,7 @@ uint64_t mb_stmt_run_number(const mb_stmt *stmt);
  * A run as somebody holds it who may outlive it (an iterator): once the
  * connection was given back, or the transaction has ended, its rows are gone and
  * the cursor knows.  Its members are the library's; shape and n_columns may be
- * read, and change with a fetch.
+ * read.
  */
 typedef struct mb_cursor {
   mb_conn *conn; /* a reference; NULL: closed */
@@ -348,6 +348,9 @@ void mb_cursor_open(mb_cursor *cursor, mb_stmt *stmt);
 /* As mb_stmt_fetch.  MB_USAGE: the rows are gone. */
 MB_CHECKED mb_status mb_cursor_fetch(
     mb_cursor *cursor, const mb_value **row, mb_error *error);
+/* As mb_stmt_next_result; shape and n_columns are those of the result. */
+MB_CHECKED mb_status mb_cursor_next_result(
+    mb_cursor *cursor, mb_error *error);
 /* Lets go, and leaves the run, if it still goes on, to be ended before anything
  * else is run.  No I/O; a closed cursor may be closed. */
 void mb_cursor_close(mb_cursor *cursor);

@@ -301,21 +301,25 @@ static mb_status end_prepare(
 
 /* --- Running ------------------------------------------------------------ */
 
-/* Columns may change with any run, and in the middle of one. */
-static mb_status follow_columns(mb_stmt *stmt, mb_error *error)
+/* Columns may change with every run and every further result. */
+static void follow_columns(mb_stmt *stmt)
 {
   if (stmt->shape != 0 && stmt->columns_serial == stmt->result.columns_serial)
-    return MB_OK;
-  if (stmt->row_room < stmt->result.n_columns) {
-    mb_value *row = mb__host.reallocate(
-        stmt->row, stmt->result.n_columns * sizeof *row);
-    if (row == NULL)
-      return mb__out_of_memory(error);
-    stmt->row = row;
-    stmt->row_room = stmt->result.n_columns;
-  }
+    return;
   stmt->columns_serial = stmt->result.columns_serial;
   stmt->shape = atomic_fetch_add(&last_shape, 1) + 1;
+}
+
+static mb_status make_row(mb_stmt *stmt, mb_error *error)
+{
+  if (stmt->row_room >= stmt->result.n_columns)
+    return MB_OK;
+  mb_value *row =
+      mb__host.reallocate(stmt->row, stmt->result.n_columns * sizeof *row);
+  if (row == NULL)
+    return mb__out_of_memory(error);
+  stmt->row = row;
+  stmt->row_room = stmt->result.n_columns;
   return MB_OK;
 }
 
@@ -410,7 +414,8 @@ static mb_status end_execute(mb_stmt *stmt, mb_status status, mb_error *error)
     leave_driver(stmt);
     return in_own_words(stmt, error);
   }
-  if (status == MB_ROW && follow_columns(stmt, error) != MB_OK) {
+  follow_columns(stmt);
+  if (status == MB_ROW && make_row(stmt, error) != MB_OK) {
     stmt->dropped = true;
     conn->unsettled = true;
     return MB_ERROR;
@@ -552,6 +557,9 @@ static mb_status take(
     mb_stmt **which, const mb_tx *tx, const mb_call *call, mb_error *error)
 {
   mb_stmt *stmt = *which;
+  if (stmt->conn == NULL)
+    return mb__host.fail(
+        error, MB_USAGE, "the connection of the statement is closed");
   if (stmt->run != 0 && mb_conn_statement(stmt->conn, stmt->text, stmt->size,
                             stmt->flags, which, error) != MB_OK)
     return MB_ERROR;
@@ -639,10 +647,7 @@ static mb_status end_fetch(mb_stmt *stmt, mb_status status, mb_error *error)
 {
   switch (status) {
   case MB_ROW:
-    if (follow_columns(stmt, error) == MB_OK)
-      return MB_ROW;
-    abandon_run(stmt);
-    return MB_ERROR;
+    return MB_ROW;
   case MB_DONE:
     stmt->result_ended = true;
     if (!stmt->result.more_results)
@@ -663,7 +668,11 @@ static mb_status start_fetch(mb_stmt *stmt, mb_error *error)
 /* Where a fetch that had to wait goes on. */
 static mb_status fetched_step(mb_conn *conn, void *argument, mb_error *error)
 {
-  return end_fetch(argument, conn->answer, error);
+  mb_stmt *stmt = argument;
+  const mb_status status = end_fetch(stmt, conn->answer, error);
+  if (status == MB_ROW)
+    *stmt->fetched = stmt->row;
+  return status;
 }
 
 /* The error that the rest of the rows met while they were read into memory. */
@@ -696,12 +705,14 @@ static mb_status fetch_with_care(
   mb_conn *conn = stmt->conn;
   status = mb__conn_drive(conn, status, error);
   if (status == MB_WAIT) {
+    stmt->fetched = row;
     conn->step = fetched_step;
     conn->step_argument = stmt;
     return MB_WAIT;
   }
   status = end_fetch(stmt, status, error);
-  *row = stmt->row; /* it may have moved */
+  if (status == MB_ROW)
+    *row = stmt->row;
   mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
   return status;
 }
@@ -745,8 +756,8 @@ mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
       bound_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
   const mb_status status = start_fetch(stmt, error);
-  *row = stmt->row;
-  if (status == MB_ROW && stmt->columns_serial == stmt->result.columns_serial) {
+  if (status == MB_ROW) {
+    *row = stmt->row;
     mb__conn_pause(conn);
     return MB_ROW;
   }
@@ -784,7 +795,14 @@ mb_status mb_cursor_fetch(
   if (cursor->conn == NULL || !is_on(cursor))
     return mb__host.fail(error, MB_USAGE,
         "the rows were closed with their transaction or connection");
-  const mb_status status = mb_stmt_fetch(cursor->stmt, row, error);
+  return mb_stmt_fetch(cursor->stmt, row, error);
+}
+
+mb_status mb_cursor_next_result(mb_cursor *cursor, mb_error *error)
+{
+  if (cursor->conn == NULL || !is_on(cursor))
+    return MB_DONE;
+  const mb_status status = mb_stmt_next_result(cursor->stmt, error);
   cursor->shape = cursor->stmt->shape;
   cursor->n_columns = cursor->stmt->result.n_columns;
   return status;
@@ -871,9 +889,8 @@ static mb_status keep_for_later(
     mb_stmt *stmt, mb_status status, mb_error *error)
 {
   size_t ignored = 0;
-  if (status == MB_ROW && follow_columns(stmt, error) == MB_OK &&
-      mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns, &ignored,
-          error) == MB_OK)
+  if (status == MB_ROW && mb__spool_add(&stmt->spool, stmt->row,
+                              stmt->result.n_columns, &ignored, error) == MB_OK)
     return MB_OK;
   if (status == MB_ROW) {
     abandon_run(stmt); /* a row is lost: there is no going on */

@@ -59,6 +59,7 @@ struct mb_stmt {
   int at;
   int ready_at;
   const mb_tx *tx;
+  const mb_value **fetched; /* where a fetch that waits will put its row */
   const mb_value *params;
   size_t n_params;
   mb_value *places; /* the parameters in the order that is sent */

@@ -75,7 +75,9 @@ static mb_status read_list(lua_State *L, const mb_lua_config *config,
   lua_getfield(L, list, "n");
   const lua_Integer wanted = lua_tointeger(L, -1);
   lua_pop(L, 1);
-  const size_t n = wanted >= 0 ? (size_t)wanted : mb_stmt_n_parameters(stmt);
+  size_t n = wanted >= 0 ? (size_t)wanted : mb_stmt_n_parameters(stmt);
+  if (wanted < 0 && config->is_plain)
+    n = lua_rawlen(L, list); /* only the database knows how many it wants */
   if (wanted < 0 && lua_rawlen(L, list) > n)
     return mb_error_fill(error, MB_USAGE,
         "more values are given than the statement has parameters");

@@ -73,19 +73,6 @@ static mb_status fetch(
   return status;
 }
 
-/* The columns have changed with the row that was fetched. */
-static void follow_shape(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
-{
-  mb_lua_push_shape(L, lua, rows->cursor.stmt);
-  if (rows->config.has_hooks) {
-    mb_lua_push_hooks(L, lua, &rows->config, -1);
-    compat_setuservalue(L, 1, MB_LUA_HOOKS);
-  }
-  compat_setuservalue(L, 1, MB_LUA_EXTRA);
-  rows->shape = rows->cursor.shape;
-  rows->n_columns = rows->cursor.n_columns;
-}
-
 /* Values beside the rows at index 1 that a value needs, pushed. */
 static inline void push_sink(
     lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_lua_sink *sink)
@@ -94,8 +81,6 @@ static inline void push_sink(
   sink->lua = lua;
   sink->options = 0;
   sink->hooks = 0;
-  if (rows->cursor.conn != NULL && rows->cursor.shape != rows->shape)
-    follow_shape(L, lua, rows);
   if (rows->config.has_null) {
     compat_getuservalue(L, 1, MB_LUA_OPTIONS);
     sink->options = lua_gettop(L);
@@ -317,6 +302,19 @@ static int rows_columns(lua_State *L)
   return 1;
 }
 
+/* A further result has columns of its own. */
+static void follow_shape(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  mb_lua_push_shape(L, lua, rows->cursor.stmt);
+  if (rows->config.has_hooks) {
+    mb_lua_push_hooks(L, lua, &rows->config, -1);
+    compat_setuservalue(L, 1, MB_LUA_HOOKS);
+  }
+  compat_setuservalue(L, 1, MB_LUA_EXTRA);
+  rows->shape = rows->cursor.shape;
+  rows->n_columns = rows->cursor.n_columns;
+}
+
 static int rows_next_result(lua_State *L)
 {
   mb_error error;
@@ -324,11 +322,12 @@ static int rows_next_result(lua_State *L)
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
   const bool more = rows->cursor.conn != NULL &&
                     mb_stmt_result(rows->cursor.stmt)->more_results;
-  if (more &&
-      mb_stmt_next_result(rows->cursor.stmt, &error) == MB_ERROR) {
+  if (more && mb_cursor_next_result(&rows->cursor, &error) == MB_ERROR) {
     end(lua, rows, false);
     return mb_lua_fail(L, &rows->config, &error, rows->pool, 0);
   }
+  if (more)
+    follow_shape(L, lua, rows);
   rows->ended = !more;
   lua_pushboolean(L, more);
   return 1;
