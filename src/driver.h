@@ -386,7 +386,8 @@ typedef enum mb_placeholder {
   MB_PLACEHOLDER_NATIVE,   /* ?, $1 and :name as they stand, numbered in order
                               of their first occurrence */
   MB_PLACEHOLDER_QUESTION, /* ? each, in order */
-  MB_PLACEHOLDER_DOLLAR    /* $1, $2, …, a new number for each occurrence */
+  MB_PLACEHOLDER_DOLLAR    /* $1, $2, …: those of the user, or for ? and :name a
+                              new number for each occurrence */
 } mb_placeholder;
 
 /* Where a statement of a script may hold semicolons of its own. */
@@ -400,7 +401,8 @@ typedef enum mb_compound {
 /* What a connected database takes for strings, names and comments. */
 typedef struct mb_lexical {
   bool backslash_strings;    /* '\'' is one quote */
-  bool escape_strings;       /* E'\'' is one quote */
+  bool escape_strings;       /* E'\'' is one quote; PostgreSQL's rules of words,
+                                numbers and lines go with it */
   bool double_quote_strings; /* "…" is a string (with backslashes if those) */
   bool backtick_names;       /* `…` */
   bool bracket_names;        /* […] outside a subscript */
@@ -409,7 +411,8 @@ typedef struct mb_lexical {
   bool nested_comments;      /* comments inside comments */
   bool versioned_comments;   /* the inside of !-comments is SQL */
   bool dollar_quotes;        /* $tag$ … $tag$ */
-  bool colon_casts;          /* x::int, and array slices x[1:2] */
+  bool colon_casts;          /* x::int, and array slices x[1:2]; then @ is an
+                                operator, else @x a variable */
   bool question_operators;   /* ?, ?| and ?& are operators in some places */
   mb_compound compound;
   mb_placeholder placeholder;

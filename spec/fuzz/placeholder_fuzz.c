@@ -37,11 +37,14 @@ static bool is_place(const mb__lexer *lexer, const mb__token *token,
 }
 
 /* Token by token, but for blanks, what is sent is the user's text: only
- * placeholders differ, which are the next in number, and ?? is ?. */
+ * placeholders differ, unless they are sent as they stand, and are then the next
+ * in number; and ?? is ?. */
 static void require_same_tokens(
     const mb_lexical *lexical, struct text sql, const mb__scan *scan)
 {
-  const bool native = lexical->placeholder == MB_PLACEHOLDER_NATIVE;
+  const bool keeps = lexical->placeholder == MB_PLACEHOLDER_NATIVE ||
+                     (lexical->placeholder == MB_PLACEHOLDER_DOLLAR &&
+                         scan->style == MB_STYLE_NUMBER);
   size_t places = 0;
   mb__lexer a;
   mb__lexer b;
@@ -59,7 +62,7 @@ static void require_same_tokens(
     if (doubled) {
       (void)mb__lexer_next(&a);
       REQUIRE(other.kind == MB__TOKEN_QUESTION);
-    } else if (placeholder && !native &&
+    } else if (placeholder && !keeps &&
                is_place(&b, &other, lexical->placeholder, places + 1)) {
       places++;
     } else {
@@ -68,7 +71,7 @@ static void require_same_tokens(
     if (one.kind == MB__TOKEN_END)
       break;
   }
-  REQUIRE(native || places == scan->n_places);
+  REQUIRE(keeps || places == scan->n_places);
 }
 
 static void require_names(struct text sql, const mb__scan *scan)

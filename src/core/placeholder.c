@@ -160,6 +160,8 @@ struct filler {
   const char *sql;
   size_t size;
   mb__scan *scan;
+  bool keeps;      /* placeholders are sent as they stand */
+  bool by_number;  /* and the database numbers them as the user does */
   bool writes;     /* the text that is sent may be another */
   bool changed;    /* and is */
   bool reordered;  /* order is not 0, 1, 2 … */
@@ -301,7 +303,6 @@ static void rewrite(
 static void fill(struct filler *filler, mb_style style)
 {
   mb__scan *scan = filler->scan;
-  const bool native = filler->lexical->placeholder == MB_PLACEHOLDER_NATIVE;
   mb__places places;
   mb__token token;
   mb__place_kind kind;
@@ -312,12 +313,12 @@ static void fill(struct filler *filler, mb_style style)
     if (kind != MB__PLACE_OPERATOR) {
       bool again;
       const size_t index = find_parameter(filler, kind, &token, &again);
-      if (!again || !native) {
+      if (!again || !filler->keeps) {
         filler->reordered |= index != scan->n_places;
         scan->order[scan->n_places++] = (uint32_t)index;
       }
     }
-    if (kind == MB__PLACE_OPERATOR || !native)
+    if (kind == MB__PLACE_OPERATOR || !filler->keeps)
       rewrite(filler, kind, &token);
   }
   if (filler->writes) {
@@ -364,6 +365,8 @@ static void tidy(struct filler *filler)
     scan->edits = NULL;
     scan->n_edits = 0;
   }
+  if (filler->by_number)
+    filler->reordered = false;
   if (!filler->reordered && scan->n_places == scan->n_parameters)
     scan->order = NULL;
   if (scan->style != MB_STYLE_NAME)
@@ -419,6 +422,8 @@ mb_status mb__scan_open(const mb_lexical *lexical, const char *sql, size_t size,
     return MB_ERROR;
 
   const bool native = lexical->placeholder == MB_PLACEHOLDER_NATIVE;
+  const bool by_number = survey.style == MB_STYLE_NUMBER &&
+                         lexical->placeholder == MB_PLACEHOLDER_DOLLAR;
   const bool same = survey.style == MB_STYLE_NONE ||
                     (survey.style == MB_STYLE_QUESTION &&
                         lexical->placeholder != MB_PLACEHOLDER_DOLLAR &&
@@ -434,7 +439,9 @@ mb_status mb__scan_open(const mb_lexical *lexical, const char *sql, size_t size,
       .sql = sql,
       .size = size,
       .scan = out,
-      .writes = !native || survey.n_operators > 0};
+      .keeps = native || by_number,
+      .by_number = by_number,
+      .writes = !(native || by_number) || survey.n_operators > 0};
   if (build(&filler, &survey, error) != MB_OK) {
     mb__scan_close(out);
     return MB_ERROR;
