@@ -173,11 +173,12 @@ static mb_status end_run(mb_driver_stmt *stmt, int code, mb_error *error)
   mb_status status = MB_DONE;
   if (code != SQLITE_DONE)
     status = sl_fail(conn, code, SL_RUNNING, error);
-  else
-    note_totals(stmt, stmt->result);
   const int reset = sqlite3_reset(stmt->stmt);
   if (status == MB_DONE && reset != SQLITE_OK)
     status = sl_fail(conn, reset, SL_RUNNING, error);
+  /* A run that is left early is counted by the reset. */
+  if (status == MB_DONE)
+    note_totals(stmt, stmt->result);
   if (status == MB_ERROR && error->class == MB_CONSTRAINT)
     sl_name_constraint(conn, error);
   if (conn->hooked == stmt)

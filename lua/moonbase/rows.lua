@@ -13,7 +13,10 @@ local function close_and_give(result, ok, ...)
 end
 
 local function call_each(result, fn)
-  for row in result do
+  while true do
+    local row, err = result:next()
+    if err ~= nil then return nil, err end
+    if row == nil then return nil end
     local value = fn(row)
     if value ~= nil then return value end
   end
@@ -32,14 +35,16 @@ function rows.each(result, fn)
 end
 
 local function take_one(result)
-  local first = result()
-  local second = first ~= nil and result() or nil
-  if first == nil or second ~= nil then
-    error(errors.new("RowCountError", first == nil and "no row came, and one was expected"
-      or "more than one row came, and one was expected",
-      { expected = 1, got = first == nil and 0 or 2 }, 2), 0)
-  end
-  return first
+  local first, err = result:next()
+  local second
+  if first ~= nil then second, err = result:next() end
+  if err ~= nil then return nil, err end
+  if first ~= nil and second == nil then return first end
+  err = errors.new("RowCountError", first == nil and "no row came, and one was expected"
+    or "more than one row came, and one was expected",
+    { expected = 1, got = first == nil and 0 or 2 }, 2)
+  if core.returns_errors(result) then return nil, err end
+  error(err, 0)
 end
 
 --- The only row; RowCountError when there is none, or another one.

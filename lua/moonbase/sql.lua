@@ -62,9 +62,11 @@ local function arguments_of(node, style, count)
     if style == "none" and next(given[1]) == nil then return {} end
     errors.usage("named parameters are given, but the fragment has none (in: %s)", node.text)
   end
+  -- A row of a batch is as long as the statement is wide.
+  if given.n < 0 and core.rawlen(given) <= count then return given end
   if given.n ~= count then
-    errors.usage("the fragment has %d parameters, but %d are given (in: %s)", count, given.n,
-      node.text)
+    errors.usage("the fragment has %d parameters, but %d are given (in: %s)", count,
+      given.n < 0 and core.rawlen(given) or given.n, node.text)
   end
   return given
 end

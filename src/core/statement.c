@@ -94,6 +94,32 @@ static void leave_driver(mb_stmt *stmt)
     stop_run(stmt);
 }
 
+/* Nobody will get the rest; it is ended before anything else is run. */
+static void abandon_run(mb_stmt *stmt)
+{
+  stmt->dropped = true;
+  stmt->conn->unsettled = true;
+}
+
+/* A row was read, and there is no memory to keep it: whoever asks for it is told
+ * so. */
+static void lose_row(mb_stmt *stmt)
+{
+  stmt->lost = true;
+  abandon_run(stmt);
+}
+
+void mb__stmt_forget_from(mb_conn *conn, uint32_t depth)
+{
+  for (mb_stmt *stmt = conn->running, *next; stmt != NULL; stmt = next) {
+    next = stmt->running_next;
+    if (stmt->depth < depth)
+      continue;
+    forget_rows(stmt);
+    leave_driver(stmt);
+  }
+}
+
 void mb__stmt_forget_all(mb_conn *conn, bool close)
 {
   for (mb_stmt *stmt = conn->cache.newest, *older; stmt != NULL; stmt = older) {
@@ -326,7 +352,9 @@ static mb_status make_row(mb_stmt *stmt, mb_error *error)
 static mb_status check_parameters(const mb_stmt *stmt, mb_error *error)
 {
   const size_t wanted = mb_stmt_n_parameters(stmt);
-  if (stmt->n_params == wanted)
+  const bool unknown = (stmt->flags & MB_STATEMENT_PLAIN) != 0 &&
+                       stmt->prepared.n_parameters < 0;
+  if (stmt->n_params == wanted || unknown)
     return MB_OK;
   return mb__host.fail(error, MB_USAGE,
       "the statement has %zu parameter%s, but %zu %s given", wanted,
@@ -359,15 +387,22 @@ static mb_status place_parameters(mb_stmt *stmt, mb_error *error)
   return MB_OK;
 }
 
+/* The totals of a run or result that begins. */
+static void clear_totals(mb_stmt *stmt)
+{
+  stmt->result.affected = -1;
+  stmt->result.last_id = 0;
+  stmt->result.has_last_id = false;
+  stmt->result.more_results = false;
+  stmt->result.warnings = 0;
+  memset(stmt->result.tag, 0, sizeof stmt->result.tag);
+}
+
 static mb_status start_execute(mb_stmt *stmt, mb_error *error)
 {
   mb_conn *conn = stmt->conn;
   const mb_execute_options options = {.fetch_size = stmt->call.fetch_size};
-  stmt->result.affected = -1;
-  stmt->result.has_last_id = false;
-  stmt->result.more_results = false;
-  stmt->result.warnings = 0;
-  stmt->result.tag[0] = '\0';
+  clear_totals(stmt);
   return conn->driver->execute(stmt->impl, stmt->params, stmt->n_params,
       &options, &stmt->result, &conn->op, error);
 }
@@ -397,6 +432,7 @@ static void begin_run(mb_stmt *stmt)
   stmt->at_driver = true;
   conn->n_at_driver++;
   stmt->dropped = false;
+  stmt->lost = false;
   stmt->running_prev = NULL;
   stmt->running_next = conn->running;
   if (conn->running != NULL)
@@ -634,13 +670,6 @@ static mb_stmt *next_to_spool(const mb_conn *conn)
          (!stmt->at_driver || stmt->result_ended || stmt->dropped))
     stmt = stmt->running_next;
   return stmt;
-}
-
-/* Nobody will ask for the rest; it is ended before anything else is run. */
-static void abandon_run(mb_stmt *stmt)
-{
-  stmt->dropped = true;
-  stmt->conn->unsettled = true;
 }
 
 static mb_status end_fetch(mb_stmt *stmt, mb_status status, mb_error *error)

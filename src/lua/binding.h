@@ -300,6 +300,9 @@ static inline bool mb_lua_read_simple(
 #endif
   return false;
 }
+/* Whether the value at index (not relative to the top) is the configured null,
+ * which may be anything. */
+bool mb_lua_is_null(lua_State *L, const mb_lua_config *config, int index);
 /* The kind of a table: an mb_tag, MB_LUA_FRAGMENT, MB_LUA_PARAMS; 0: a plain
  * table, or no table; -1: another metatable. */
 int mb_lua_kind_of(lua_State *L, int index);
@@ -498,6 +501,7 @@ int mb_lua_collect(lua_State *L);
 int mb_lua_query(lua_State *L);
 int mb_lua_command(lua_State *L);
 int mb_lua_next_tuple(lua_State *L);
+int mb_lua_returns_errors(lua_State *L);
 /* statement.c */
 int mb_lua_prepare(lua_State *L);
 int mb_lua_source(lua_State *L);

@@ -157,6 +157,7 @@ static const luaL_Reg functions[] = {
     {"places", mb_lua_places},
     {"quote", mb_lua_quote},
     {"rawlen", core_rawlen},
+    {"returns_errors", mb_lua_returns_errors},
     {"rollback", mb_lua_rollback},
     {"scheme", mb_lua_scheme},
     {"set_close", core_set_close},

@@ -205,7 +205,7 @@ mb_status mb_lua_read_params(lua_State *L, const mb_lua_config *config,
     const int kind = mb_lua_kind_of(L, first);
     if (kind == MB_LUA_PARAMS)
       return read_list(L, config, stmt, first, out, error);
-    if (kind == 0)
+    if (kind == 0 && !mb_lua_is_null(L, config, first))
       return read_named(L, config, stmt, first, out, error);
   }
   if (top >= first && mb_stmt_style(stmt) == MB_STYLE_NAME)

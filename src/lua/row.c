@@ -98,8 +98,6 @@ void mb_lua_push_named(lua_State *L, const mb_lua_sink *sink,
 {
   lua_createtable(L, 0, n < INT_MAX ? (int)n : 0);
   for (size_t i = 0; i < n; i++) {
-    if (row[i].tag == MB_NULL && !sink->config->has_null)
-      continue; /* a missing key */
     lua_rawgeti(L, shape, (int)i + 1);
     mb_lua_push_column(L, sink, &row[i], i);
     lua_rawset(L, -3);

@@ -121,7 +121,8 @@ static bool copy_keys(lua_State *L, mb_lua_rows *rows)
   return true;
 }
 
-/* Pushes a row by name when nothing has to be converted. */
+/* Pushes a row by name when nothing has to be converted.  A NULL is set too: it
+ * takes the place of an earlier column of its name. */
 static void push_plain(
     lua_State *L, const mb_lua_rows *rows, const mb_value *row)
 {
@@ -129,8 +130,6 @@ static void push_plain(
   const int keys = compat_openvalues(L, 1);
   lua_createtable(L, 0, n);
   for (int i = 0; i < n; i++) {
-    if (row[i].tag == MB_NULL)
-      continue; /* a missing key */
     compat_pushvalue(L, keys, MB_LUA_KEYS + i);
     if (!mb_lua_push_simple(L, &rows->config, &row[i]))
       mb_lua_push_value(L, &rows->config, &row[i], 0);
@@ -330,6 +329,14 @@ static int rows_next_result(lua_State *L)
     follow_shape(L, lua, rows);
   rows->ended = !more;
   lua_pushboolean(L, more);
+  return 1;
+}
+
+/* returns_errors(rows): they give nil and the error. */
+int mb_lua_returns_errors(lua_State *L)
+{
+  const mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
+  lua_pushboolean(L, rows->config.returns_errors);
   return 1;
 }
 

@@ -328,7 +328,7 @@ static mb_status read_table(lua_State *L, const mb_lua_config *config,
 }
 
 /* The configured null, which may be anything. */
-static bool is_null(lua_State *L, const mb_lua_config *config, int index)
+bool mb_lua_is_null(lua_State *L, const mb_lua_config *config, int index)
 {
   if (!config->has_null)
     return false;
@@ -366,19 +366,19 @@ mb_status mb_lua_read_value(lua_State *L, const mb_lua_config *config,
     return MB_OK;
   case LUA_TLIGHTUSERDATA:
     out->tag = MB_NULL;
-    if (lua_touserdata(L, index) == NULL || is_null(L, config, index))
+    if (lua_touserdata(L, index) == NULL || mb_lua_is_null(L, config, index))
       return MB_OK;
     return refuse_type(L, index, error);
   case LUA_TTABLE:
     out->tag = MB_NULL;
-    if (is_null(L, config, index))
+    if (mb_lua_is_null(L, config, index))
       return MB_OK;
     return read_table(L, config, index, out, error);
   case COMPAT_TYPE_CDATA:
     return read_cdata(L, index, out, error);
   default:
     out->tag = MB_NULL;
-    if (is_null(L, config, index))
+    if (mb_lua_is_null(L, config, index))
       return MB_OK;
     return refuse_type(L, index, error);
   }

@@ -1,0 +1,141 @@
+--- What is run, and how fast it has to be.
+---
+--- A group is a list of candidates that do the same work, run in turns.  A
+--- candidate is run by `lua FILE CASE` (lua = nil: loops.c) and compared with the
+--- candidates that `against` names; a number is the bar, the most that the ratio
+--- of the wall times may be, and false stands for a ratio without a bar.
+---@module bench.cases
+
+local rows = 1000000
+local points = 500000
+local live = 500000
+
+local function c(case)
+  return { name = "C loop", program = "loops", case = case }
+end
+
+local function ours(lua, name, case, against)
+  return { name = name, lua = lua, program = "moonbase", case = case, against = against }
+end
+
+local function luasql(lua, name, case, against)
+  return { name = "LuaSQL, " .. name, lua = lua, program = "luasql", case = case,
+    against = against }
+end
+
+local function luadbi(lua, name, case, against)
+  return { name = "LuaDBI, " .. name, lua = lua, program = "luadbi", case = case,
+    against = against }
+end
+
+return {
+  {
+    id = "stream",
+    title = "1,000,000 rows, streamed: id, x, #t and #b are used",
+    count = rows,
+    peak_bar = 8,
+    candidates = {
+      c "stream",
+      ours("lua5.4", "tables by name", "named", { ["C loop"] = 3.2, ["LuaSQL, by name"] = 0.53 }),
+      ours("lua5.4", "arrays", "arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false }),
+      ours("lua5.4", "tuples", "tuples", { ["C loop"] = 2.2, ["LuaSQL, values"] = 0.70 }),
+      luasql("lua5.4", "by name", "named", { ["C loop"] = false }),
+      luasql("lua5.4", "arrays", "arrays", { ["C loop"] = false }),
+      luasql("lua5.4", "values", "values", { ["C loop"] = false }),
+      ours("luajit", "tables by name", "named", { ["C loop"] = 3.4, ["LuaSQL, by name"] = 0.75,
+        ["LuaDBI, by name"] = false }),
+      ours("luajit", "arrays", "arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false,
+        ["LuaDBI, arrays"] = false }),
+      ours("luajit", "tuples", "tuples", { ["C loop"] = 2.25, ["LuaSQL, values"] = 0.74 }),
+      luasql("luajit", "by name", "named", { ["C loop"] = false }),
+      luasql("luajit", "arrays", "arrays", { ["C loop"] = false }),
+      luasql("luajit", "values", "values", { ["C loop"] = false }),
+      luadbi("luajit", "by name", "named", { ["C loop"] = false }),
+      luadbi("luajit", "arrays", "arrays", { ["C loop"] = false }),
+      luadbi("lua5.3", "by name", "named", { ["C loop"] = false }),
+      luadbi("lua5.3", "arrays", "arrays", { ["C loop"] = false }),
+    },
+  },
+  {
+    id = "cold",
+    title = "500,000 rows by key, each by itself, default page cache",
+    count = points,
+    candidates = {
+      c "point-cold",
+      ours("lua5.4", "prepared", "cold_prepared", { ["C loop"] = 1.25 }),
+      ours("lua5.4", "by text, from the pool", "cold_by_text", { ["C loop"] = 1.3 }),
+      luasql("lua5.4", "by text", "cold", { ["C loop"] = false }),
+      ours("luajit", "prepared", "cold_prepared", { ["C loop"] = 1.25 }),
+      ours("luajit", "by text, from the pool", "cold_by_text", { ["C loop"] = 1.3 }),
+      luasql("luajit", "by text", "cold", { ["C loop"] = false }),
+      luadbi("luajit", "prepared", "cold", { ["C loop"] = false }),
+      luadbi("lua5.3", "prepared", "cold", { ["C loop"] = false }),
+    },
+  },
+  {
+    id = "cached",
+    title = "500,000 rows by key, one transaction, all in the page cache",
+    count = points,
+    candidates = {
+      c "point-cached",
+      ours("lua5.4", "named row", "cached_row", { ["C loop"] = 1.65 }),
+      ours("lua5.4", "values", "cached_values", { ["C loop"] = 1.4 }),
+      ours("luajit", "named row", "cached_row", { ["C loop"] = 1.65 }),
+      ours("luajit", "values", "cached_values", { ["C loop"] = 1.4 }),
+    },
+  },
+  {
+    id = "value",
+    title = "500,000 single values by key, one transaction, all in the page cache",
+    count = points,
+    candidates = {
+      c "value-cached",
+      ours("lua5.4", "one value", "cached_value", { ["C loop"] = 1.25 }),
+      ours("luajit", "one value", "cached_value", { ["C loop"] = 1.25 }),
+    },
+  },
+  {
+    id = "pool",
+    title = "500,000 single values by key, no transaction, all in the page cache",
+    count = points,
+    candidates = {
+      ours("lua5.4", "prepared, a connection", "held_value"),
+      ours("lua5.4", "by text, a connection", "held_text", { ["prepared, a connection"] = false }),
+      ours("lua5.4", "by text, from the pool", "pool_value", { ["prepared, a connection"] = false }),
+      ours("luajit", "prepared, a connection", "held_value"),
+      ours("luajit", "by text, a connection", "held_text", { ["prepared, a connection"] = false }),
+      ours("luajit", "by text, from the pool", "pool_value", { ["prepared, a connection"] = false }),
+    },
+  },
+  {
+    id = "insert",
+    title = "1,000,000 inserts in one transaction, a new file each",
+    count = rows,
+    writes = true,
+    candidates = {
+      c "insert",
+      ours("lua5.4", "prepared", "insert", { ["C loop"] = 1.4 }),
+      ours("lua5.4", "bulk_insert of a list", "bulk", { ["C loop"] = 1.3 }),
+      ours("luajit", "prepared", "insert", { ["C loop"] = 1.4 }),
+      ours("luajit", "bulk_insert of a list", "bulk", { ["C loop"] = 1.3 }),
+      luadbi("luajit", "prepared", "insert", { ["C loop"] = false }),
+      luadbi("lua5.3", "prepared", "insert", { ["C loop"] = false }),
+    },
+  },
+  {
+    id = "live",
+    title = "1,000,000 rows, streamed, with 500,000 other tables alive",
+    count = rows,
+    live = live,
+    candidates = {
+      ours("lua5.4", "tables by name", "named", { ["LuaSQL, by name"] = 1 }),
+      ours("lua5.4", "tuples", "tuples", { ["LuaSQL, values"] = 1 }),
+      luasql("lua5.4", "by name", "named"),
+      luasql("lua5.4", "values", "values"),
+      ours("luajit", "tables by name", "named", { ["LuaSQL, by name"] = 1 }),
+      ours("luajit", "tuples", "tuples", { ["LuaSQL, values"] = 1 }),
+      luasql("luajit", "by name", "named"),
+      luasql("luajit", "values", "values"),
+    },
+  },
+}

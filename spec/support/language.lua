@@ -1,0 +1,32 @@
+--- What the Lua that runs the specs can do.  A case that cannot exist in one of them
+--- is defined only where it can.
+local language = {
+  name = rawget(_G, "jit") and jit.version or _VERSION,
+  --- The command that runs the same interpreter.
+  command = arg and arg[-1] or "lua",
+  --- Integers of 64 bits are a type of the language.
+  integers = math.type ~= nil, -- luacheck: ignore 143
+  --- `local x <close>`, and what a for loop closes.
+  closing = _VERSION == "Lua 5.4" or _VERSION == "Lua 5.5",
+  --- A coroutine may yield through pcall, and inside an iterator's loop.
+  yields = _VERSION ~= "Lua 5.1" or rawget(_G, "jit") ~= nil,
+  --- 64-bit integers are cdata.
+  cdata = rawget(_G, "jit") ~= nil,
+  --- Calls take this many arguments and more; LuaJIT and 5.1 about 8,000.
+  many_arguments = math.type ~= nil, -- luacheck: ignore 143
+}
+
+language.unpack = table.unpack or unpack -- luacheck: ignore 113 143
+
+--- Compiles a text that only some Luas can read.
+function language.compile(text, ...)
+  local chunk = assert((loadstring or load)(text)) -- luacheck: ignore 113
+  return chunk(...)
+end
+
+--- Everything that nobody holds is collected, finalizers included.
+function language.collect()
+  for _ = 1, 3 do collectgarbage() end
+end
+
+return language

@@ -1,0 +1,26 @@
+--- Where SQLite differs from what spec/support/databases.lua takes for usual.
+return {
+  -- A deadlock of writers is found when a reader wants to write, not when both wait.
+  conflict = "upgrade",
+  -- Columns take values of any type.
+  checks_types = false,
+  -- A text with a zero byte is stored whole.
+  zero_bytes_in_text = true,
+  -- There is one sign of zero in a column, and no NaN.
+  negative_zero = false,
+  nan = false,
+  infinity = true,
+  -- exec gives the generated id of an INSERT.
+  gives_id = true,
+  -- A write that is stopped takes the transaction around it along.
+  stop_ends_transaction = true,
+  types = {
+    id = "integer primary key",
+    integer = "integer",
+    double = "real",
+    text = "text",
+    blob = "blob",
+    boolean = "boolean",
+    json = "json",
+  },
+}
