@@ -1,105 +1,400 @@
-# Moonbase.  `make help` lists the targets; README.md says what they are for.
+# Moonbase.  `make help` lists the targets.
 
 # --- What users may set -------------------------------------------------------
 
 LUA ?= lua5.4
+LUAS ?= lua5.4 luajit
 CC ?= cc
 CFLAGS ?= -O2 -g
 LIBFLAG ?= -shared
-LUA_PC ?= $(LUA)
-LUA_INCDIR ?= $(patsubst -I%,%,$(firstword $(shell pkg-config --cflags-only-I $(LUA_PC) 2>/dev/null) -I/usr/include/$(LUA)))
 PREFIX ?= /usr/local
+# DRIVERS=…  exactly these drivers, not all whose client library is here
+# SQLITE_DIR, SQLITE_INCDIR, SQLITE_LIBDIR  where a client library is
+# SPECS=…    some of spec/**/*_spec.lua and spec/c/*_test.c
+# STRICT=1   warnings are errors
+# V=1        shows commands
 
-# --- Where things are built ---------------------------------------------------
-# Objects that see Lua's headers are in a folder named after them, so that those
-# of two Luas cannot mix; sanitizers add a suffix.
+# --- What has to be installed -------------------------------------------------
+# Debian's packages, each with what shows that it is not missing (.ci/deps).
 
-SUFFIX ?=
-BUILD := build/$(notdir $(LUA_INCDIR))$(SUFFIX)
-OBJ := build/obj$(SUFFIX)
-LUAOBJ := $(BUILD)/obj
+packages_lua5.4 = lua5.4:lua5.4 liblua5.4-dev:lua5.4.pc
+packages_lua5.3 = lua5.3:lua5.3 liblua5.3-dev:lua5.3.pc
+packages_lua5.1 = lua5.1:lua5.1 liblua5.1-0-dev:lua5.1.pc
+packages_luajit = luajit2:luajit libluajit2-5.1-dev:luajit.pc
+packages_build = gcc:$(CC) libc6-dev:stdio.h pkg-config:pkg-config \
+  $(if $(SQLITE_DIR)$(SQLITE_INCDIR),,libsqlite3-dev:sqlite3.pc)
+packages_run = $(packages_build) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
+packages_test = $(packages_run) $(foreach lua,$(LUAS),$(packages_$(lua))) \
+  lua-busted:busted luarocks:luarocks liblua5.1-0-dev:lua5.1.pc
+packages_test-all = $(packages_test) $(packages_lua5.3) $(packages_lua5.1)
+packages_deps = $(packages_test)
+packages_conformance = $(packages_test)
+packages_soak = $(packages_test)
+packages_sanitize = $(packages_test)
+packages_coverage = $(packages_test)
+packages_tsan = $(packages_test)
+packages_valgrind = $(packages_test) valgrind:valgrind
+packages_format = clang-format:clang-format
+packages_lint = $(packages_test) $(packages_format) clang:clang clang-tidy:clang-tidy \
+  cppcheck:cppcheck lua-check:luacheck
+packages_fuzz = $(packages_build) clang:clang \
+  libclang-rt-14-dev:/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*
+packages_bench = $(packages_run) $(packages_luajit) $(packages_lua5.3) \
+  lua-sql-sqlite3:/usr/lib/*/lua/5.4/luasql/sqlite3.so \
+  lua-dbi-sqlite3:/usr/lib/*/lua/5.1/dbd/sqlite3.so
+packages_docs = lua-ldoc:ldoc
 
-# LuaRocks gives CFLAGS on the command line, which would undo `CFLAGS +=`.
-base_cflags := -std=c11 -D_POSIX_C_SOURCE=200809L -fvisibility=hidden -fPIC \
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
-  -Wmissing-prototypes -Wwrite-strings -Wundef -Wvla
-ifdef STRICT
-base_cflags += -Werror
+# Before all else, since what follows asks pkg-config.
+packages := $(sort $(foreach goal,$(MAKECMDGOALS),$(packages_$(goal))))
+ifneq ($(packages),)
+ifneq ($(shell .ci/deps $(packages) >&2 && echo there),there)
+$(error packages are missing)
 endif
-all_cflags = $(base_cflags) -MMD -MP $(CFLAGS)
-nodelete := $(if $(filter Darwin,$(shell uname -s)),,-Wl$(,)-z$(,)nodelete)
-, := ,
+endif
+
+# --- Where and how things are built -------------------------------------------
+# What sees Lua's headers is in a folder named after them, so that objects of two
+# Luas cannot mix.  Builds with other flags have a SUFFIX.
+
+find_headers = $(patsubst -I%,%,$(firstword \
+  $(shell pkg-config --cflags-only-I $(notdir $(1)) 2>/dev/null) -I/usr/include/$(notdir $(1))))
+LUA_INCDIR ?= $(call find_headers,$(LUA))
+BUILD = $(call folder_of,$(LUA_INCDIR))
+headers_of = $(if $(filter $(1),$(LUA)),$(LUA_INCDIR),$(call find_headers,$(1)))
+folder_of = build/$(notdir $(1))$(SUFFIX)
+OBJ := build/obj$(SUFFIX)
+
+# CFLAGS are never added to: LuaRocks gives them on the command line.
+no_plt := $(shell $(CC) -fno-plt -E -x c /dev/null >/dev/null 2>&1 && echo -fno-plt)
+compile = $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -fPIC -fvisibility=hidden $(no_plt) \
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+  -Wwrite-strings -Wundef -Wvla $(if $(STRICT),-Werror) $(CFLAGS) -MMD -MP -c
+link = $(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS)
+# Inside one module nothing has to be exported.
+builtin := -DMOONBASE_BUILTIN
+# A pool may outlive the Lua state that loaded the module.
 nodelete := $(if $(filter Darwin,$(shell uname -s)),,-Wl,-z,nodelete)
 
-# --- Drivers ------------------------------------------------------------------
+say = $(if $(V),,@echo "  $(1)  $(2)";)
+submake = +$(if $(V),,@)$(MAKE) --no-print-directory
 
-known_drivers := sqlite
-pc_sqlite := sqlite3
-DRIVERS ?= $(foreach d,$(known_drivers),$(if $(shell pkg-config --exists $(pc_$(d)) && echo yes),$(d)))
-
-core_src := $(wildcard src/core/*.c)
-lua_src := $(wildcard src/lua/*.c)
-core_obj := $(core_src:%.c=$(OBJ)/%.o)
-lua_obj := $(lua_src:%.c=$(LUAOBJ)/%.o)
-driver_src = $(filter-out %/module.c,$(wildcard drivers/$(1)/*.c))
-
-modules := $(BUILD)/moonbase/core.so \
-  $(foreach d,$(DRIVERS),$(BUILD)/moonbase/driver/$(d).so)
-
+.PHONY: force
 .SECONDARY:
 .DELETE_ON_ERROR:
-.PHONY: all build clean
 
-all: build
-build: $(modules)
+# Everything is made again when the flags have changed.
+flags = $(compile) $(link) $(foreach d,$(drivers),$(client_cflags_$(d)) $(client_libs_$(d)))
+$(OBJ)/flags: force
+	@mkdir -p $(@D); echo '$(flags)' | cmp -s - $@ || echo '$(flags)' >$@
 
-$(OBJ)/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(all_cflags) -DMOONBASE_BUILTIN $(client_cflags) -c $< -o $@
+# --- Drivers ------------------------------------------------------------------
+# A client library is where the variables NAME_… say, or pkg-config.
 
-$(LUAOBJ)/%.o: %.c
-	@mkdir -p $(@D)
-	$(CC) $(all_cflags) -DMOONBASE_BUILTIN -I$(LUA_INCDIR) -c $< -o $@
+known_drivers := sqlite
+name_sqlite := SQLITE
+header_sqlite := sqlite3.h
+lib_sqlite := sqlite3
+pkg_sqlite := sqlite3
+package_sqlite := libsqlite3-dev
 
-$(BUILD)/moonbase/core.so: $(core_obj) $(lua_obj)
-	@mkdir -p $(@D)
-	$(CC) $(LIBFLAG) $(CFLAGS) -o $@ $^ $(nodelete) -lpthread
-
-define driver_rules
-$(BUILD)/moonbase/driver/$(1).so: $(patsubst %.c,$(OBJ)/%.o,$(call driver_src,$(1))) $(LUAOBJ)/drivers/$(1)/module.o
-	@mkdir -p $$(@D)
-	$$(CC) $$(LIBFLAG) $$(CFLAGS) -o $$@ $$^ $$(nodelete) $$(shell pkg-config --libs $$(pc_$(1))) -lm -lpthread
-$(OBJ)/drivers/$(1)/%.o: client_cflags := $$(shell pkg-config --cflags $$(pc_$(1)))
+define find_client
+incdir_$(1) := $$(or $$($(2)_INCDIR),$$(addsuffix /include,$$($(2)_DIR)))
+libdir_$(1) := $$(or $$($(2)_LIBDIR),$$(addsuffix /lib,$$($(2)_DIR)))
+ifneq ($$(wildcard $$(incdir_$(1):%=%/$$(header_$(1)))),)
+found += $(1)
+client_cflags_$(1) := -I$$(incdir_$(1))
+client_libs_$(1) := $$(libdir_$(1):%=-L%) $$(libdir_$(1):%=-Wl,-rpath,%) -l$$(lib_$(1))
+else ifneq ($$(shell pkg-config --modversion $$(pkg_$(1)) 2>/dev/null),)
+found += $(1)
+client_cflags_$(1) := $$(shell pkg-config --cflags $$(pkg_$(1)))
+client_libs_$(1) := $$(shell pkg-config --libs $$(pkg_$(1)))
+endif
 endef
-$(foreach d,$(known_drivers),$(eval $(call driver_rules,$(d))))
+$(foreach d,$(known_drivers),$(eval $(call find_client,$(d),$(name_$(d)))))
+DRIVERS ?= $(found)
+drivers := $(filter $(known_drivers),$(DRIVERS))
+
+.PHONY: drivers
+drivers:
+	@$(foreach d,$(filter-out $(found),$(sort $(known_drivers) $(DRIVERS))),echo "Driver $(d) is \
+	left out: $(if $(filter $(d),$(known_drivers)),neither $(name_$(d))_DIR nor pkg-config \
+	leads to $(header_$(d)) (Debian: $(package_$(d))).,there is none.)" >&2;) \
+	$(if $(filter-out $(found),$(DRIVERS)),exit 1;) \
+	$(if $(drivers),,echo "No driver can be built." >&2; exit 1)
+
+# --- Modules of Lua -----------------------------------------------------------
+
+objects_of = $(patsubst %.c,$(OBJ)/%.o,$(filter-out %/module.c,$(wildcard $(1)/*.c)))
+core := $(call objects_of,src/core)
+driver_objects := $(foreach d,$(drivers),$(call objects_of,drivers/$(d)))
+driver_libs := $(foreach d,$(drivers),$(client_libs_$(d)))
+binding_of = $(patsubst %.c,$(1)/obj/%.o,$(wildcard src/lua/*.c))
+modules_in = $(1)/moonbase/core.so $(drivers:%=$(1)/moonbase/driver/%.so)
+modules_of = $(call modules_in,$(call folder_of,$(call headers_of,$(1))))
+
+.DEFAULT_GOAL := build
+.PHONY: build
+build: drivers $(call modules_of,$(LUA)) ## builds the modules for LUA=lua5.4
+
+$(foreach d,$(drivers),$(eval $(OBJ)/drivers/$(d)/%.o $(OBJ)/public/drivers/$(d)/%.o: \
+  client_cflags = $(client_cflags_$(d))))
+
+$(OBJ)/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(compile) $(builtin) $(client_cflags) $< -o $@
+
+define module_rules # headers, folder
+$(2)/obj/%.o: %.c $(OBJ)/flags
+	@mkdir -p $$(@D)
+	$$(call say,CC,$$<) $$(compile) $(builtin) -I$(1) $$< -o $$@
+
+$(2)/moonbase/core.so: $(core) $(call binding_of,$(2))
+	@mkdir -p $$(@D)
+	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) -lpthread -o $$@
+
+$(foreach d,$(drivers),$(2)/moonbase/driver/$(d).so: $(call objects_of,drivers/$(d)))
+$(2)/moonbase/driver/%.so: $(2)/obj/drivers/%/module.o
+	@mkdir -p $$(@D)
+	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) $$(client_libs_$$*) -lm -lpthread -o $$@
+endef
+$(foreach h,$(sort $(LUA_INCDIR) $(foreach lua,$(LUAS),$(call headers_of,$(lua)))), \
+  $(eval $(call module_rules,$(h),$(call folder_of,$(h)))))
+
+# --- Libraries for C ----------------------------------------------------------
+# Laid out in a folder as they are installed: include/moonbase/*.h and lib*.
+
+LIB := build/lib$(SUFFIX)
+version := $(shell sed -n 's/^\#define MB_VERSION "\(.*\)"/\1/p' src/moonbase.h)
+major := $(firstword $(subst ., ,$(version)))
+libraries := moonbase $(drivers:%=moonbase-%)
+headers := $(patsubst %,$(LIB)/include/moonbase/%.h,moonbase driver driver_module $(drivers))
+shared := $(libraries:%=$(LIB)/lib%.so.$(major))
+archives := $(libraries:%=$(LIB)/lib%.a)
+
+$(OBJ)/public/%.o: %.c $(OBJ)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(compile) $(client_cflags) $< -o $@
+
+define library_rules # name, folder of its sources, libraries that it needs
+private_$(1) := $(3) -lpthread
+$(LIB)/lib$(1).so.$(major): $(patsubst $(OBJ)/%,$(OBJ)/public/%,$(call objects_of,$(2)))
+	@mkdir -p $$(@D)
+	$$(call say,LINK,$$@) $$(link) -Wl,-soname,$$(@F) $$^ $$(private_$(1)) -o $$@
+	@ln -sf $$(@F) $$(@:.$(major)=)
+$(LIB)/lib$(1).a: $(patsubst $(OBJ)/%,$(OBJ)/public/%,$(call objects_of,$(2)))
+	@mkdir -p $$(@D); rm -f $$@
+	$$(call say,AR,$$@) $$(AR) rcs $$@ $$^
+endef
+$(eval $(call library_rules,moonbase,src/core))
+$(foreach d,$(drivers),$(eval $(call library_rules,moonbase-$(d),drivers/$(d),$(client_libs_$(d)) -lm)))
+
+$(LIB)/include/moonbase/%.h: src/%.h
+	@mkdir -p $(@D); cp $< $@
+$(LIB)/include/moonbase/%.h: drivers/%/driver.h
+	@mkdir -p $(@D); sed 's|"../../src/|"|' $< >$@
+
+.PHONY: libraries
+libraries: drivers $(headers) $(shared) $(archives) ## the same for C programs, in build/lib
 
 # --- Tests --------------------------------------------------------------------
 
-LUAS ?= lua5.4 luajit
-SPECS ?= spec
+SPECS ?= $(c_specs) $(lua_specs)
+c_specs := $(wildcard spec/c/*_test.c)
+c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(c_specs),$(wildcard spec/c/*.c)))
+lua_specs := $(sort $(wildcard spec/*_spec.lua spec/conformance/*_spec.lua \
+  spec/driver/*_spec.lua spec/regress/*_spec.lua))
+c_tests = $(patsubst %.c,$(OBJ)/%,$(filter %.c,$(SPECS)))
 busted := $(shell command -v busted)
-c_tests := $(patsubst spec/c/%.c,$(OBJ)/spec/c/%,$(wildcard spec/c/*_test.c))
+# How an interpreter finds what was built for it.
+with_build = LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
+  LUA_CPATH="$(call folder_of,$(call headers_of,$(1)))/?.so;;" $(WRAP) $(1)
 
-# The environment in which an interpreter finds what was built for it.
-incdir_of = $(patsubst -I%,%,$(firstword $(shell pkg-config --cflags-only-I $(1) 2>/dev/null) -I/usr/include/$(1)))
-build_of = build/$(notdir $(call incdir_of,$(1)))$(SUFFIX)
-lua_env = LUA_PATH="lua/?.lua;lua/?/init.lua;;" LUA_CPATH="$(call build_of,$(1))/?.so;;"
+$(OBJ)/spec/%.o: client_cflags = $(foreach d,$(drivers),$(client_cflags_$(d)))
+$(OBJ)/spec/%_test: $(OBJ)/spec/%_test.o $(c_support) $(core) $(driver_objects)
+	$(call say,LINK,$@) $(CC) $(CFLAGS) $(LDFLAGS) $^ $(driver_libs) -lm -lpthread -o $@
 
-$(OBJ)/spec/c/%: spec/c/%.c $(core_obj)
-	@mkdir -p $(@D)
-	$(CC) $(all_cflags) -DMOONBASE_BUILTIN -o $@ $< $(core_obj) -lsqlite3 -lpthread
+.PHONY: run test test-all conformance soak
+run: build ## runs examples/timezones.lua on URL=sqlite:timezones.db
+	@$(call with_build,$(LUA)) examples/timezones.lua '$(or $(URL),sqlite:timezones.db)'
 
-.PHONY: test build-all c-tests
-build-all:
-	@for lua in $(LUAS); do $(MAKE) --no-print-directory build LUA=$$lua || exit 1; done
-c-tests: $(c_tests)
-
-test: build-all c-tests
+test: drivers $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(c_tests) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
-	  $(foreach t,$(c_tests),"$(notdir $(t)): $(t)") \
-	  $(foreach lua,$(LUAS),'$(lua): $(call lua_env,$(lua)) $(lua) $(busted) $(SPECS)')
+	  $(foreach t,$(c_tests),'$(notdir $(t)): $(WRAP) $(t)') \
+	  $(if $(filter-out %.c,$(SPECS)),$(foreach lua,$(LUAS), \
+	    '$(lua): $(call with_build,$(lua)) $(busted) $(filter-out %.c,$(SPECS))'))
 
-clean:
+test-all: ## the same on every Lua: 5.4, LuaJIT, 5.3, 5.1
+	$(submake) test LUAS="lua5.4 luajit lua5.3 lua5.1"
+
+conformance: ## what every driver owes: DRIVER=name URL=…
+	$(submake) test SPECS=spec/conformance $(if $(DRIVER),MB_DRIVER='$(DRIVER)') \
+	  $(if $(URL),MB_URL='$(URL)')
+
+soak: ## what takes long: spec/soak, and the C tests at length
+	$(submake) test MB_SOAK=$(or $(MB_SOAK),1) \
+	  SPECS="$(wildcard spec/soak/*_spec.lua) $(c_specs)"
+
+# --- The same, watched --------------------------------------------------------
+
+watched := -O1 -g -fno-omit-frame-pointer
+watched_specs = SPECS="$(filter-out spec/packaging_spec.lua,$(SPECS))"
+asan = $(shell $(CC) -print-file-name=libasan.so)
+
+.PHONY: sanitize tsan valgrind fuzz coverage
+sanitize: ## test under AddressSanitizer and UndefinedBehaviorSanitizer, with leaks
+	$(submake) test SUFFIX=$(SUFFIX)-asan $(watched_specs) \
+	  CFLAGS="$(watched) -fsanitize=address,undefined -fno-sanitize-recover" \
+	  WRAP="env LD_PRELOAD=$(asan) UBSAN_OPTIONS=print_stacktrace=1"
+
+tsan: ## the C tests under ThreadSanitizer
+	$(submake) test SUFFIX=$(SUFFIX)-tsan SPECS="$(filter %.c,$(SPECS))" \
+	  CFLAGS="$(watched) -fsanitize=thread"
+
+memcheck = valgrind --quiet --error-exitcode=9 --leak-check=full \
+  --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect
+valgrind: ## test under valgrind
+	$(submake) test SUFFIX=$(SUFFIX)-valgrind $(watched_specs) CFLAGS="$(watched)" \
+	  WRAP="$(memcheck)"
+
+fuzzers := $(patsubst spec/fuzz/%_fuzz.c,%,$(wildcard spec/fuzz/*_fuzz.c))
+fuzz: ## every spec/fuzz/*_fuzz.c for SECONDS=60 each
+	$(submake) $(fuzzers:%=fuzz-%) SUFFIX=$(SUFFIX)-fuzz CC=clang \
+	  CFLAGS="$(watched) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover"
+
+# Inputs that are found stay in build/fuzz, which is where the next run goes on.
+fuzz-%: $(OBJ)/spec/fuzz/%_fuzz
+	@mkdir -p build/fuzz/$*
+	$(call say,FUZZ,$*) $< -max_total_time=$(or $(SECONDS),60) -verbosity=0 -print_final_stats=1 \
+	  -dict=spec/fuzz/sql.dict -artifact_prefix=build/fuzz/ build/fuzz/$* spec/fuzz/corpus/$*
+
+corpus: $(fuzzers:%=corpus-%) ## adds what fuzz has found and what reaches new code to spec/fuzz/corpus
+corpus-%: $(OBJ)-fuzz/spec/fuzz/%_fuzz
+	$< -merge=1 -verbosity=0 spec/fuzz/corpus/$* build/fuzz/$*
+
+$(OBJ)/spec/fuzz/%_fuzz: $(OBJ)/spec/fuzz/%_fuzz.o $(core)
+	$(call say,LINK,$@) $(CC) $(CFLAGS) -fsanitize=fuzzer $^ -lpthread -o $@
+
+coverage: ## test, then lines of src/ and drivers/ that were run; FILE=… shows the others
+	@rm -f `find build -name '*.gcda'`
+	$(submake) test SUFFIX=$(SUFFIX)-coverage $(watched_specs) CFLAGS="-O0 -g --coverage"
+	@$(firstword $(LUAS)) spec/coverage.lua '$(SUFFIX)-coverage' $(FILE)
+
+# --- Quality ------------------------------------------------------------------
+
+all_files = $(shell git ls-files -co --exclude-standard 2>/dev/null || \
+  find . -path ./build -prune -o -path ./.git -prune -o -type f -print | sed 's|^\./||')
+c_files := $(wildcard $(addsuffix /*.[ch],src src/core src/lua drivers/* spec/c spec/fuzz bench \
+  examples))
+clang_format := clang-format --dry-run -Werror
+checkers := format text lua gcc clang exports cppcheck tidy
+lint_lua = $(firstword $(LUAS)) spec/lint.lua
+
+.PHONY: lint $(checkers:%=lint-%) objects format bench docs
+lint: $(checkers:%=lint-%) ## style, layers, exports, compilers, clang-tidy, cppcheck, luacheck
+
+lint-format:
+	@clang-format --dry-run -Werror $(c_files)
+
+lint-text:
+	@$(lint_lua) text $(all_files)
+
+lint-lua:
+	@luacheck --quiet lua bin/moonbase spec bench examples *.rockspec config.ld
+
+lint-gcc lint-clang: lint-%:
+	$(submake) objects STRICT=1 CC=$* SUFFIX=$(SUFFIX)-$*
+
+objects: $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(shared) \
+  $(patsubst %.c,$(OBJ)/%.o,$(c_specs) $(wildcard spec/fuzz/*.c))
+
+lint-exports: $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(shared)
+	@$(lint_lua) exports 'luaopen_moonbase_[%w_]+' $(filter-out $(LIB)/%,$^)
+	@$(lint_lua) exports 'mb_driver_[%w_]+' $(filter $(LIB)/libmoonbase-%,$^)
+	@$(lint_lua) api src/moonbase.h $(LIB)/libmoonbase.so
+
+# autoVariables: a thread that waits stands in the pool's list with its own stack.
+lint-cppcheck:
+	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
+	  --suppress=autoVariables:src/core/pool.c $(builtin) src drivers spec/c spec/fuzz
+
+lint-tidy: $(patsubst %.c,$(OBJ)/%.tidy,$(filter %.c,$(c_files)))
+
+$(OBJ)/%.tidy: %.c .clang-tidy $(filter %.h,$(c_files))
+	@mkdir -p $(@D)
+	$(call say,TIDY,$<) clang-tidy --quiet $< -- -std=c11 -D_POSIX_C_SOURCE=200809L $(builtin) \
+	  -isystem $(LUA_INCDIR) $(foreach d,$(drivers),$(client_cflags_$(d))) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@touch $@
+
+format: ## formats all C
+	clang-format -i $(c_files)
+
+bench: $(foreach lua,lua5.4 luajit lua5.3,$(call modules_of,$(lua))) ## against C, LuaSQL and LuaDBI; ROUNDS=, ONLY=
+	@lua5.4 bench/run.lua
+
+# For LDoc a class is a type of a module.
+docs: ## the reference of the Lua API, into build/docs
+	@mkdir -p build/docs
+	@{ echo '--- What the functions give.'; echo '---@module handles'; \
+	  sed -e '/^---@meta/d; /luacheck:/d; /^---@param self/d' \
+	    -e 's/^---@class moonbase\.\([A-Za-z]*\).*/---@type \1/' \
+	    $(filter-out %/tables.lua,$(wildcard lua/moonbase/meta/*.lua)); } >build/docs/handles.lua
+	@ldoc --quiet .
+
+# --- Installing ---------------------------------------------------------------
+# LuaRocks makes build and install-lua, and gives LUADIR, LIBDIR and BINDIR.
+
+lua_version := $(shell $(LUA) -e 'print(_VERSION:match "%d.%d")' 2>/dev/null)
+LUADIR ?= $(PREFIX)/share/lua/$(lua_version)
+LIBDIR ?= $(PREFIX)/lib/lua/$(lua_version)
+BINDIR ?= $(PREFIX)/bin
+lua_files := $(wildcard lua/moonbase/*.lua lua/moonbase/*/*.lua lua/moonbase/*/*/*.lua)
+modules := $(call modules_of,$(LUA))
+
+define copy # mode, files, folder that they are in, folder that they go to
+@for file in $(2); do to="$(DESTDIR)$(4)/$${file#$(3)/}"; \
+  install -d "$${to%/*}" && install -m $(1) $$file "$$to" || exit 1; done
+endef
+define uncopy # files, folder that they are in, folder that they went to
+@cd "$(DESTDIR)$(3)" 2>/dev/null && rm -f $(1:$(2)/%=%) && \
+  if [ -d moonbase ]; then find moonbase -depth -type d -empty -delete; fi; true
+endef
+
+.PHONY: install install-lua install-c uninstall
+install: install-lua install-c ## both of the next two, into PREFIX=/usr/local (below DESTDIR)
+
+install-lua: build ## the modules for LUA, and the command moonbase
+	$(call copy,644,$(lua_files),lua,$(LUADIR))
+	$(call copy,755,$(modules),$(BUILD),$(LIBDIR))
+	$(call copy,755,bin/moonbase,bin,$(BINDIR))
+	@sed "1s|.*|#!$$(command -v $(LUA))|" bin/moonbase >"$(DESTDIR)$(BINDIR)/moonbase"
+
+install-c: libraries ## headers, libraries and pkg-config files for C
+	$(call copy,644,$(headers),$(LIB),$(PREFIX))
+	$(call copy,644,$(shared) $(archives),$(LIB),$(PREFIX)/lib)
+	@install -d "$(DESTDIR)$(PREFIX)/lib/pkgconfig"
+	@cd "$(DESTDIR)$(PREFIX)/lib"$(foreach l,$(libraries),; ln -sf lib$(l).so.$(major) lib$(l).so)
+	@$(foreach l,$(libraries),sed -e 's|@prefix@|$(PREFIX)|; s|@name@|$(l)|; s|@version@|$(version)|' \
+	  -e 's|@requires@|$(if $(filter moonbase-%,$(l)),moonbase)|; s|@private@|$(private_$(l))|' \
+	  src/moonbase.pc.in >"$(DESTDIR)$(PREFIX)/lib/pkgconfig/$(l).pc";)
+
+uninstall: ## removes what install has put there
+	$(call uncopy,$(lua_files),lua,$(LUADIR))
+	$(call uncopy,$(modules),$(BUILD),$(LIBDIR))
+	$(call uncopy,bin/moonbase,bin,$(BINDIR))
+	$(call uncopy,$(headers),$(LIB)/include,$(PREFIX)/include)
+	$(call uncopy,$(shared) $(shared:.$(major)=) $(archives),$(LIB),$(PREFIX)/lib)
+	$(call uncopy,$(libraries:%=%.pc),,$(PREFIX)/lib/pkgconfig)
+
+# --- And ----------------------------------------------------------------------
+
+.PHONY: deps clean help
+deps: ## installs the Debian packages that run and test need
+	@echo "Everything is there."
+
+clean: ## removes what was built
 	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 -include $(shell find build -name '*.d' 2>/dev/null)

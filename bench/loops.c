@@ -229,7 +229,7 @@ int main(int argc, char **argv)
     return 2;
   const char *what = argv[1];
   sqlite3 *db = open_file(argv[2]);
-  const int64_t n = argc > 3 ? atoll(argv[3]) : 0;
+  const int64_t n = argc > 3 ? strtoll(argv[3], NULL, 10) : 0;
   if (strcmp(what, "data") == 0) {
     make_data(db, n);
   } else if (strcmp(what, "stream") == 0) {

@@ -5,7 +5,7 @@
 #include "../../src/driver.h"
 
 /* The driver; constant. */
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(MOONBASE_BUILTIN)
 __attribute__((visibility("default")))
 #endif
 const mb_driver *mb_driver_sqlite(void);

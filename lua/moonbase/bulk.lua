@@ -23,9 +23,15 @@ local function is_plain_table(value)
   return type(value) == "table" and getmetatable(value) == nil
 end
 
+-- One table that stands for all parameters: named ones, or moonbase.params.
+local function is_whole(value)
+  return is_plain_table(value) or type(value) == "table"
+    and core.kinds[getmetatable(value)] == core.kind_numbers.params
+end
+
 local function run_entry(tx, entry)
   local text = entry[1]
-  if core.rawlen(entry) == 2 and is_plain_table(entry[2]) then
+  if core.rawlen(entry) == 2 and is_whole(entry[2]) then
     return core.collect(tx, text, entry[2])
   end
   return core.collect(tx, text, values.row(entry, 2))
@@ -44,6 +50,7 @@ end
 ---@param list table[] each {sql, parameter, …} or {sql, {name = parameter, …}}
 ---@return moonbase.BatchResult[]
 function bulk.batch(x, list)
+  core.check_session(x)
   if type(list) ~= "table" then
     errors.usage("batch wants a list of {sql, …}, and got a %s", type(list))
   end
@@ -118,8 +125,8 @@ end
 ---@return integer affected of all
 ---@return integer? id the first that was generated
 function bulk.exec_many(statement, rows)
-  local chunks = chunks_of(rows, "exec_many")
   local session, text = core.source(statement)
+  local chunks = chunks_of(rows, "exec_many")
   return transaction.deliver(session, in_transaction, function(tx)
     local own = tx:prepare(text)
     local affected, id = run_rows(own, chunks, 1)
@@ -131,6 +138,9 @@ end
 local option_types = { on_conflict = "string", progress = "function", commit_every = "number" }
 
 local function check_options(given)
+  if type(given) ~= "table" then
+    errors.usage("bulk_insert options are a table, and not a %s", type(given))
+  end
   for name, value in pairs(given) do
     local wanted = option_types[name]
     if not wanted then
@@ -208,6 +218,7 @@ end
 ---@param given? moonbase.BulkOptions
 ---@return integer inserted
 function bulk.bulk_insert(x, table_name, columns, rows, given)
+  core.check_session(x)
   given = given or {}
   check_options(given)
   if given.commit_every and core.kind(x) == "Transaction" then

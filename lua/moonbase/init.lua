@@ -115,7 +115,20 @@ end
 ---@param given? { name: string } the same object for all Lua states of the process
 ---@return moonbase.Cancellation
 function moonbase.cancellation(given)
-  return core.cancellation(given and given.name)
+  if given == nil then return core.cancellation() end
+  if type(given) ~= "table" then
+    errors.usage("cancellation wants a table of options, and got a %s", type(given))
+  end
+  for name in pairs(given) do
+    if name ~= "name" then
+      errors.usage("%s is no option of cancellation%s", tostring(name),
+        require "moonbase.suggest"(name, { name = true }))
+    end
+  end
+  if given.name ~= nil and type(given.name) ~= "string" then
+    errors.usage("option name of cancellation: wants a string, and got a %s", type(given.name))
+  end
+  return core.cancellation(given.name)
 end
 
 -- --- Methods -------------------------------------------------------------------
@@ -125,9 +138,15 @@ local function with(x, changes)
   return core.configure(core.view(x), options.overlay(base, changes))
 end
 
--- A table that can be read, at any depth, and not changed.
+-- Whether ipairs sees what a metatable gives; in LuaJIT and 5.1 a table can be
+-- read-only or be gone through, and not both.
+local can_freeze = false
+for _ in ipairs(setmetatable({}, { __index = { true } })) do can_freeze = true end
+
+-- A table that can be read, at any depth, and not changed; where that is not to
+-- be had, the caller's own.
 local function freeze(value)
-  if type(value) ~= "table" then return value end
+  if type(value) ~= "table" or not can_freeze then return value end
   local copy = {}
   for key, inner in pairs(value) do copy[key] = freeze(inner) end
   return setmetatable({}, {

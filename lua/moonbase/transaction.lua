@@ -108,14 +108,14 @@ end
 ---@param tx moonbase.Transaction
 ---@return true
 function transaction.commit(tx)
-  return finish(tx, "commit")
+  return transaction.deliver(tx, finish, "commit")
 end
 
 --- Rolls back; inside a function, the function goes on and may return normally.
 ---@param tx moonbase.Transaction
 ---@return true
 function transaction.rollback(tx)
-  return finish(tx, "rollback")
+  return transaction.deliver(tx, finish, "rollback")
 end
 
 local function add_hook(tx, kind, fn)
@@ -178,6 +178,7 @@ local function conclude(tx, ok, ...)
     error(err, 0)
   end
   local first, second = ...
+  if core.is_lost(tx) then finish(tx, "commit") end -- raises: it was not committed
   if not core.is_open(tx) then return ... end
   if not first and select("#", ...) >= 2 and second ~= nil then
     finish(tx, "rollback")
@@ -294,6 +295,7 @@ end
 ---@param given? moonbase.TransactionOptions
 ---@return any ...
 function transaction.run(x, fn, given)
+  core.check_session(x)
   if type(fn) ~= "function" then
     errors.usage("transaction wants a function, and got a %s", type(fn))
   end

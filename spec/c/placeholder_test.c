@@ -414,7 +414,8 @@ static void takes_many_names(void)
   }
   mb_error error;
   mb__scan scan;
-  CHECK_INT(mb__scan_open(&postgres, sql, COUNT * SIZE, &scan, &error), MB_OK);
+  CHECK_INT(mb__scan_open(&postgres, sql, (size_t)COUNT * SIZE, &scan, &error),
+      MB_OK);
   CHECK_INT(scan.n_parameters, COUNT);
   CHECK_INT(scan.n_places, COUNT);
   CHECK(scan.order == NULL);

@@ -80,7 +80,7 @@ typedef enum td_until {
 typedef struct td_settings {
   int waits; /* of each call that may wait */
   td_wake wake;
-  bool blocks;     /* it never answers MB_WAIT, and looks at its bounds itself */
+  bool blocks; /* it never answers MB_WAIT, and looks at its bounds itself */
   bool changes_fd; /* with each wait of a connect */
   bool noisy;      /* the socket of a call that stalls is always readable */
   /* These travel with the next request. */
@@ -110,14 +110,17 @@ typedef struct td_fault {
   unsigned flags; /* MB_CONNECTION_DEAD: the session dies */
   bool after;     /* the call has done its work all the same */
   bool ends_transaction;
+  bool fails_transaction; /* before the call, without a word */
   td_until stall; /* it stalls first; then, without flags and class 0, it ends
                      well */
 } td_fault;
 
 /* The settings anew, an empty server, all counters 0.  Nothing may be open. */
 void td_reset(void);
-/* The driver with all its slots. */
+/* The driver.  It has no reset, execute_many and quote_identifier; the second
+ * one has, and is copied by tests that take slots away. */
 const mb_driver *td_driver(void);
+const mb_driver *td_full_driver(void);
 
 /* The nth call of a slot, counted from now, fails. */
 void td_fail(td_slot slot, long nth, mb_class class, unsigned flags);

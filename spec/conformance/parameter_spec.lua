@@ -54,9 +54,7 @@ for _, database in ipairs(require "spec.support.databases") do
       local n = language.many_arguments and 30000 or 5000
       local list, places = {}, {}
       for i = 1, n do list[i], places[i] = i, "?" end
-      local text = "select " .. table.concat(places, " + ")
-      -- One sum of that many terms would be too deep; halves of halves are not.
-      text = "select count(*) from (select ?" .. (" union all select ?"):rep(499) .. ") s"
+      local text = "select count(*) from (select ?" .. (" union all select ?"):rep(499) .. ") s"
       assert.equal(500, db:query_value(text, moonbase.params(list, 500)))
       text = "select 1 where 1 in (" .. table.concat(places, ", ") .. ")"
       assert.equal(1, db:query_value(text, moonbase.params(list)))

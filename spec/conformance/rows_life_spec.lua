@@ -229,11 +229,11 @@ for _, database in ipairs(require "spec.support.databases") do
 
     if language.closing then
       it("are closed by a for loop that is left early", function()
-        for _ in db:query(series, 1000) do break end
+        for _ in db:query(series, 1000) do break end -- luacheck: ignore 512
         assert.equal(0, db:stats().in_use)
-        for _ in db:query(series, 1000):tuples() do break end
+        for _ in db:query(series, 1000):tuples() do break end -- luacheck: ignore 512
         assert.equal(0, db:stats().in_use)
-        for _ in db:query(series, 1000):arrays() do break end
+        for _ in db:query(series, 1000):arrays() do break end -- luacheck: ignore 512
         assert.equal(0, db:stats().in_use)
       end)
 

@@ -17,6 +17,8 @@ local usual = {
   conflict = "update",
   --- A value of the wrong type for its column is a DataError.
   checks_types = true,
+  --- A failed statement leaves its transaction usable.
+  errors_keep_transaction = false,
   zero_bytes_in_text = false,
   negative_zero = true,
   nan = true,

@@ -1,7 +1,6 @@
 --- What the Lua that runs the specs can do.  A case that cannot exist in one of them
 --- is defined only where it can.
 local language = {
-  name = rawget(_G, "jit") and jit.version or _VERSION,
   --- The command that runs the same interpreter.
   command = arg and arg[-1] or "lua",
   --- Integers of 64 bits are a type of the language.
@@ -26,7 +25,7 @@ end
 
 --- Everything that nobody holds is collected, finalizers included.
 function language.collect()
-  for _ = 1, 3 do collectgarbage() end
+  for _ = 1, 2 do collectgarbage() end
 end
 
 return language

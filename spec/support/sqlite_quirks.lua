@@ -6,6 +6,8 @@ return {
   checks_types = false,
   -- A text with a zero byte is stored whole.
   zero_bytes_in_text = true,
+  -- A failed statement leaves its transaction usable.
+  errors_keep_transaction = true,
   -- There is one sign of zero in a column, and no NaN.
   negative_zero = false,
   nan = false,

@@ -10,11 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#define REASON_ROOM 256
 
 struct mb_cancellation {
   atomic_uint refs;
@@ -23,7 +20,7 @@ struct mb_cancellation {
   mb_cancellation *next; /* of those with a name; guarded by names_lock */
 
   pthread_mutex_t lock; /* guards everything below */
-  char reason[REASON_ROOM];
+  char reason[MB__REASON_ROOM];
   mb__listener *listeners;
   int fds[2]; /* a pipe; -1: not made yet */
 };
@@ -36,7 +33,8 @@ static mb_cancellation *make(const char *name)
   mb_cancellation *made = mb__allocate_zeroed(1, sizeof *made);
   if (made == NULL)
     return NULL;
-  if (name != NULL && (made->name = mb__copy_text(name, strlen(name))) == NULL) {
+  if (name != NULL &&
+      (made->name = mb__copy_text(name, strlen(name))) == NULL) {
     mb__host.release(made);
     return NULL;
   }
@@ -96,13 +94,22 @@ void mb_cancellation_close(mb_cancellation *cancellation)
   mb__host.release(cancellation);
 }
 
+/* A terminated copy, cut at a character where it does not fit. */
+static void copy_cut(char *out, size_t room, const char *text)
+{
+  if (room == 0)
+    return;
+  const size_t size = mb__utf8_cut(text, strlen(text), room - 1);
+  memcpy(out, text, size);
+  out[size] = '\0';
+}
+
 void mb_cancellation_cancel(mb_cancellation *cancellation, const char *reason)
 {
   (void)pthread_mutex_lock(&cancellation->lock);
   if (!atomic_load(&cancellation->cancelled)) {
     if (reason != NULL)
-      (void)snprintf(
-          cancellation->reason, sizeof cancellation->reason, "%s", reason);
+      copy_cut(cancellation->reason, sizeof cancellation->reason, reason);
     atomic_store(&cancellation->cancelled, true);
     for (mb__listener *one = cancellation->listeners; one != NULL;
          one = one->next)
@@ -125,13 +132,13 @@ void mb_cancellation_reason(
     mb_cancellation *cancellation, char *out, size_t size)
 {
   (void)pthread_mutex_lock(&cancellation->lock);
-  (void)snprintf(out, size, "%s", cancellation->reason);
+  copy_cut(out, size, cancellation->reason);
   (void)pthread_mutex_unlock(&cancellation->lock);
 }
 
 mb_status mb__cancellation_fail(mb_cancellation *cancellation, mb_error *error)
 {
-  char reason[REASON_ROOM];
+  char reason[MB__REASON_ROOM];
   mb_cancellation_reason(cancellation, reason, sizeof reason);
   return mb__host.fail(error, MB_CANCELED, "cancelled%s%s",
       reason[0] != '\0' ? ": " : "", reason);
@@ -238,14 +245,14 @@ static void ask(void *argument)
     driver->thread_enter();
   (void)driver->cancel(
       canceller->handle, MB_CANCEL_QUERY, canceller->deadline_ns, &ignored);
-  if (driver->thread_leave != NULL)
-    driver->thread_leave();
 
   (void)pthread_mutex_lock(&canceller->lock);
   canceller->asking = false;
   (void)pthread_cond_broadcast(&canceller->returned);
   (void)pthread_mutex_unlock(&canceller->lock);
   mb__canceller_close(canceller);
+  if (driver->thread_leave != NULL)
+    driver->thread_leave();
 }
 
 bool mb__canceller_ask(mb__canceller *canceller, int64_t deadline_ns)
@@ -275,8 +282,8 @@ bool mb__canceller_await(mb__canceller *canceller, int64_t deadline_ns)
   if (canceller == NULL)
     return true;
   (void)pthread_mutex_lock(&canceller->lock);
-  while (canceller->asking && mb__thread_wait(&canceller->returned,
-                                  &canceller->lock, deadline_ns))
+  while (canceller->asking &&
+         mb__thread_wait(&canceller->returned, &canceller->lock, deadline_ns))
     continue;
   const bool returned = !canceller->asking;
   (void)pthread_mutex_unlock(&canceller->lock);

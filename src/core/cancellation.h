@@ -28,6 +28,9 @@ void mb__cancellation_unlisten(mb__listener *listener);
  * when there is none to be had.  Made at the first call. */
 int mb__cancellation_fd(mb_cancellation *cancellation);
 
+/* A reason and its terminating zero byte. */
+#define MB__REASON_ROOM 256
+
 /* Reports that an operation was cancelled, with the reason. */
 mb_status mb__cancellation_fail(
     mb_cancellation *cancellation, mb_error *error);

@@ -26,6 +26,7 @@ void mb_conn_unref(mb_conn *conn)
     return;
   mb__connector_unref(conn->connector);
   mb__host.release(conn->levels);
+  mb__host.release(conn->kept);
   mb__host.release(conn);
 }
 
@@ -86,10 +87,14 @@ mb_status mb__conn_refuse(mb_conn *conn, mb_error *error)
 {
   if (conn->impl == NULL)
     return mb__host.fail(error, MB_USAGE, "the connection is closed");
+  if (conn->inherited)
+    return mb__host.fail(error, MB_USAGE,
+        "the connection was opened before a fork: it is the parent's");
   if (conn->dead) {
     mb__host.fail(error, MB_CONNECTION_LOST,
         "the connection was lost before; get another one");
-    error->flags = MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD;
+    error->flags =
+        MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD | conn->verdict.flags;
     return MB_ERROR;
   }
   return mb__host.fail(error, MB_USAGE,
@@ -105,20 +110,26 @@ void mb__conn_unbound(mb_conn *conn)
   conn->op.bounded = false;
 }
 
-void mb__conn_limit(mb_conn *conn, int64_t timeout_ns)
+static void limit_to(mb_conn *conn, int64_t timeout_ns)
 {
   if (conn->op.bounded)
     mb__conn_unbound(conn);
   if (timeout_ns > 0) {
-    conn->op.deadline_ns = mb__host.now_ns() + timeout_ns;
+    conn->op.deadline_ns = mb__deadline_ns(timeout_ns);
     conn->op.bounded = true;
   }
+}
+
+void mb__conn_limit(mb_conn *conn, int64_t timeout_ns)
+{
+  const bool in_bounds = conn->tx_deadline_ns != MB_NEVER;
+  limit_to(conn, timeout_ns <= 0 && in_bounds ? CLEAN_LIMIT_NS : timeout_ns);
 }
 
 mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
     mb_cancellation *cancellation, mb_error *error)
 {
-  mb__conn_limit(conn, timeout_ns);
+  limit_to(conn, timeout_ns);
   if (conn->tx_deadline_ns != MB_NEVER) {
     if (conn->tx_deadline_ns < conn->op.deadline_ns)
       conn->op.deadline_ns = conn->tx_deadline_ns;
@@ -138,19 +149,26 @@ mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
 void mb__conn_leave(mb_conn *conn, mb_error *error)
 {
   mb__tx_follow(conn, error);
-  conn->step = NULL;
   mb__conn_pause(conn);
+}
+
+mb_status mb__conn_suspend(mb_conn *conn, mb__step *step, void *argument)
+{
+  conn->step = step;
+  conn->step_argument = argument;
+  conn->waiting = true;
+  return MB_WAIT;
 }
 
 mb_status mb__conn_run(
     mb_conn *conn, mb__step *step, void *argument, mb_error *error)
 {
-  conn->step = step;
-  conn->step_argument = argument;
   const mb_status status = step(conn, argument, error);
+  if (status == MB_WAIT)
+    return mb__conn_suspend(conn, step, argument);
   if (status == MB_ROW)
     mb__conn_pause(conn); /* the statement is still going on */
-  else if (status != MB_WAIT)
+  else
     mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
   return status;
 }
@@ -158,20 +176,16 @@ mb_status mb__conn_run(
 mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
 {
   mb_status status = MB_OK;
-  uint32_t depth;
 
   MB_TASK_BEGIN(conn->settle_at);
   if (!conn->unsettled)
     MB_TASK_LEAVE(conn->settle_at, MB_OK);
-  MB_TASK_CALL(conn->settle_at, status,
-      mb__stmt_finish_from(conn, UINT32_MAX, error));
+  MB_TASK_CALL(
+      conn->settle_at, status, mb__stmt_finish_from(conn, UINT32_MAX, error));
   if (status == MB_ERROR)
     MB_TASK_LEAVE(conn->settle_at, MB_ERROR);
-  depth = 0;
-  while (depth < conn->depth && !conn->levels[depth].dropped)
-    depth++;
-  if (depth < conn->depth) {
-    conn->settle_depth = depth;
+  conn->settle_depth = mb__tx_kept_depth(conn);
+  if (conn->settle_depth < conn->depth) {
     MB_TASK_CALL(conn->settle_at, status,
         mb__tx_unwind(conn, conn->settle_depth, error));
     if (status == MB_ERROR)
@@ -189,6 +203,8 @@ static mb_status ping_step(mb_conn *conn, void *argument, mb_error *error)
 
   MB_TASK_BEGIN(conn->opening.at);
   MB_TASK_CALL(conn->opening.at, status, mb__conn_settle(conn, error));
+  if (status != MB_ERROR && mb__conn_is_occupied(conn))
+    MB_TASK_CALL(conn->opening.at, status, mb__stmt_spool_all(conn, error));
   if (status != MB_ERROR && conn->driver->ping != NULL)
     MB_TASK_AWAIT(conn->opening.at, status, conn,
         conn->driver->ping(conn->impl, &conn->op, error));
@@ -201,7 +217,8 @@ mb_status mb_conn_ping(mb_conn *conn, const mb_call *call, mb_error *error)
   if (mb__conn_enter(conn, error) != MB_OK)
     return MB_ERROR;
   if (mb__conn_bound(conn,
-          call != NULL ? call->timeout_ns : conn->connector->settings.timeout_ns,
+          call != NULL ? call->timeout_ns
+                       : conn->connector->settings.timeout_ns,
           call != NULL ? call->cancellation : NULL, error) != MB_OK) {
     mb__conn_leave(conn, error);
     return MB_ERROR;
@@ -241,19 +258,24 @@ static void read_capability(mb_conn *conn)
 static mb_status start_init(mb_conn *conn, mb_error *error)
 {
   const char *sql = conn->connector->init[conn->opening.init];
-  return conn->driver->exec_text(conn->impl, sql, strlen(sql),
-      &conn->opening.result, &conn->op, error);
+  conn->opening.result = (mb_result){.affected = -1};
+  return conn->driver->exec_text(
+      conn->impl, sql, strlen(sql), &conn->opening.result, &conn->op, error);
 }
 
-/* An init statement that fails is the fault of the one who wrote it. */
+/* An init statement that fails is the fault of the one who wrote it, unless the
+ * time to connect was over. */
 static mb_status blame_init(const mb_conn *conn, mb_error *error)
 {
   const mb_error given = *error;
+  const bool late = given.class == MB_TIMEOUT && conn->op.bounded &&
+                    mb__host.now_ns() >= conn->op.deadline_ns;
   size_t size;
   const char *message = mb_error_text(&given, MB_MESSAGE, &size);
-  mb__host.fail(error, given.class, "init statement %zu: %.*s",
-      conn->opening.init + 1, (int)size, message != NULL ? message : "");
-  error->flags = given.flags;
+  mb__host.fail(error, late ? MB_CONNECTIVITY : given.class,
+      "init statement %zu: %.*s", conn->opening.init + 1, (int)size,
+      message != NULL ? message : "");
+  error->flags = given.flags | (late ? MB_TIMED_OUT : 0u);
   error->native_code = given.native_code;
   message = mb_error_text(&given, MB_CODE, &size);
   mb__host.error_set(error, MB_CODE, message, size);
@@ -344,15 +366,13 @@ static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
   (void)argument;
 
   MB_TASK_BEGIN(conn->cleaning.at);
-  MB_TASK_CALL(
-      conn->cleaning.at, status, mb__stmt_finish_from(conn, 0, error));
+  MB_TASK_CALL(conn->cleaning.at, status, mb__stmt_finish_from(conn, 0, error));
   if (status == MB_ERROR)
     MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
   /* By what the session says: an open transaction may come from SQL text. */
-  if (conn->depth > 0 || conn->driver->transaction_state(conn->impl) !=
-                             MB_TRANSACTION_NONE) {
-    MB_TASK_CALL(
-        conn->cleaning.at, status, mb__tx_unwind(conn, 0, error));
+  if (conn->depth > 0 ||
+      conn->driver->transaction_state(conn->impl) != MB_TRANSACTION_NONE) {
+    MB_TASK_CALL(conn->cleaning.at, status, mb__tx_unwind(conn, 0, error));
     if (status == MB_ERROR)
       MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
   }
@@ -378,7 +398,7 @@ static bool is_clean(const mb_conn *conn)
   return conn->running == NULL && conn->depth == 0 && !conn->unsettled &&
          conn->transaction == MB_TRANSACTION_NONE &&
          conn->driver->reset == NULL && conn->impl != NULL && !conn->dead &&
-         !conn->session_changed;
+         !conn->session_changed && !atomic_load(&conn->entered);
 }
 
 bool mb__conn_clean(mb_conn *conn)
@@ -386,11 +406,11 @@ bool mb__conn_clean(mb_conn *conn)
   mb_error ignored;
   conn->on_event = NULL;
   conn->setup = false;
+  conn->blocking = true;
   if (is_clean(conn))
     return true;
   if (mb__conn_enter(conn, &ignored) != MB_OK)
     return false;
-  conn->blocking = true;
   mb__conn_limit(conn, CLEAN_LIMIT_NS);
   if (mb__conn_run(conn, clean_step, NULL, &ignored) != MB_OK || conn->dead)
     return false;
@@ -403,13 +423,19 @@ bool mb__conn_clean(mb_conn *conn)
 
 void mb__conn_close(mb_conn *conn)
 {
-  if (conn->impl != NULL) {
-    mb__stmt_forget_all(conn, true);
-    conn->driver->close(conn->impl, mb__host.now_ns() + CLOSE_LIMIT_NS);
-    conn->impl = NULL;
-  }
+  mb_driver_conn *impl = conn->impl;
+  /* An operation that waits ends with its connection. */
+  mb__conn_unbound(conn);
+  conn->waiting = false;
+  mb__stmt_forget_all(conn, true);
+  conn->impl = NULL;
   conn->depth = 0;
-  conn->running = NULL;
-  mb__canceller_close(conn->canceller);
+  if (impl != NULL && conn->inherited)
+    conn->driver->abandon(impl);
+  else if (impl != NULL)
+    conn->driver->close(impl, mb__host.now_ns() + CLOSE_LIMIT_NS);
+  /* The right to cancel is the parent's, like the session. */
+  if (!conn->inherited)
+    mb__canceller_close(conn->canceller);
   conn->canceller = NULL;
 }

@@ -16,13 +16,16 @@
 #include "statement_cache.h"
 #include "task.h"
 
+#include <pthread.h>
+
 typedef mb_status mb__step(mb_conn *conn, void *argument, mb_error *error);
 
 /* How far the ending of an operation has gone (wait.c). */
 typedef enum mb__phase {
   MB__PHASE_RUNNING,
   MB__PHASE_ASKED, /* the database was asked to stop */
-  MB__PHASE_SHUT   /* the socket was shut down */
+  MB__PHASE_SHUT,  /* the socket was shut down */
+  MB__PHASE_ENDED  /* the call has ended, the asking has not */
 } mb__phase;
 
 /* An open transaction or savepoint. */
@@ -35,6 +38,7 @@ typedef struct mb__level {
 /* Why the open transaction can only be rolled back. */
 typedef struct mb__verdict {
   bool over;         /* the database has ended it, or only a rollback will do */
+  bool late;         /* its time-out has passed */
   unsigned flags;    /* of the error that did it, as far as they still hold */
   char message[200]; /* of that error, terminated; empty: none is known */
 } mb__verdict;
@@ -52,6 +56,10 @@ struct mb_conn {
   atomic_uint refs;
   atomic_uint_fast64_t borrow; /* odd while lent */
   atomic_bool entered;         /* a call is going on */
+  atomic_bool waiting;         /* it has answered MB_WAIT */
+
+  /* The one who forks. */
+  bool inherited; /* by a child from its parent: only to be abandoned */
 
   /* The borrower's thread. */
   mb_driver_conn *impl; /* NULL once closed */
@@ -72,6 +80,7 @@ struct mb_conn {
   mb_status answer; /* of the driver's call, when a task is entered again */
   mb__phase phase;
   int64_t grace_end_ns;
+  mb_error *kept; /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
   bool connecting;
 
   /* Statements. */
@@ -98,6 +107,7 @@ struct mb_conn {
     int64_t deadline_ns;
     uint32_t target; /* depth to be left */
     bool failed;
+    bool sent; /* COMMIT, as far as the core can tell */
     char name[24];
     char sql[64];
     mb_result result;
@@ -123,6 +133,7 @@ struct mb_conn {
   /* Guarded by the pool's lock. */
   mb_conn *pool_next, *pool_prev;
   int pool_state;
+  pthread_t borrower; /* the thread that it is lent to */
 };
 
 /* --- connection.c ------------------------------------------------------- */
@@ -134,6 +145,13 @@ struct mb_conn {
  */
 MB_CHECKED mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
     mb_cancellation *cancellation, mb_conn **out, mb_error *error);
+
+/* True while the driver runs, so that the connection cannot be ended: by another
+ * thread, or by a function of the program that the database has called. */
+static inline bool mb__conn_is_in_call(const mb_conn *conn)
+{
+  return atomic_load(&conn->entered) && !atomic_load(&conn->waiting);
+}
 
 /* Ends the session and detaches what hangs on it; the memory lives until the
  * last reference is given back.  Safe twice.  No lock may be held. */
@@ -163,6 +181,10 @@ void mb__conn_leave(mb_conn *conn, mb_error *error);
 /* Forgets the bounds of the operation. */
 void mb__conn_unbound(mb_conn *conn);
 
+/* Leaves a call that waits: step goes on with it. */
+MB_CHECKED mb_status mb__conn_suspend(
+    mb_conn *conn, mb__step *step, void *argument);
+
 /* Ends a call that left a row to be read, so that the session's state cannot
  * have changed. */
 static inline void mb__conn_pause(mb_conn *conn)
@@ -182,7 +204,8 @@ static inline bool mb__conn_is_free(const mb_conn *conn, int64_t timeout_ns,
 }
 
 /* Bounds an operation that is to take place even when time is up elsewhere: by
- * a time-out of its own (0: none). */
+ * a time-out of its own (0: none, but what ends something in a transaction with
+ * a deadline does not take for ever). */
 void mb__conn_limit(mb_conn *conn, int64_t timeout_ns);
 
 /* Bounds the operation that begins: by a time-out (0: none), the deadlines of
@@ -201,6 +224,13 @@ MB_CHECKED mb_status mb__conn_settle(mb_conn *conn, mb_error *error);
 
 void mb__conn_event(void *owner, const mb_event *event);
 
+/* True when open rows are in the way of any request: they have to be read into
+ * memory first. */
+static inline bool mb__conn_is_occupied(const mb_conn *conn)
+{
+  return conn->n_at_driver > 0 && !conn->capability->multiple_open_rows;
+}
+
 /* --- wait.c ------------------------------------------------------------- */
 
 /* What a driver's call has answered, brought to its end (or to MB_WAIT on a
@@ -208,6 +238,9 @@ void mb__conn_event(void *owner, const mb_event *event);
  * draws the consequences of an error. */
 MB_CHECKED mb_status mb__conn_bring(
     mb_conn *conn, mb_status status, mb_error *error);
+
+/* What is answered instead of a call on a connection that is dead. */
+MB_CHECKED mb_status mb__conn_lost(mb_conn *conn, mb_error *error);
 
 static inline mb_status mb__conn_drive(
     mb_conn *conn, mb_status status, mb_error *error)
@@ -218,6 +251,9 @@ static inline mb_status mb__conn_drive(
 }
 
 /* --- transaction.c ------------------------------------------------------ */
+
+/* How many levels are open, and neither dropped nor inside a dropped one. */
+uint32_t mb__tx_kept_depth(const mb_conn *conn);
 
 /* Whether a statement may run in tx now (NULL: directly on the connection). */
 MB_CHECKED mb_status mb__tx_check(
@@ -238,7 +274,12 @@ MB_CHECKED mb_status mb__tx_unwind(
 MB_CHECKED mb_status mb__stmt_finish_from(
     mb_conn *conn, uint32_t depth, mb_error *error);
 
-/* Reads all open rows into memory; a task on conn->settling. */
+/* Ends runs begun at this depth of transactions or deeper, of a session that is
+ * lost: the database is not asked. */
+void mb__stmt_forget_from(mb_conn *conn, uint32_t depth);
+
+/* Reads all open rows into memory; a task on conn->settling.  MB_USAGE: a
+ * further result would be in the way all the same. */
 MB_CHECKED mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error);
 
 /* Forgets the driver's side of every statement (the session lost them, or is

@@ -1,9 +1,9 @@
 /*
  * connector.c: options, checked against one table, and what is made of them.
  *
- * A URL and a list of options become one list of names and values.  Each name is
- * an option of the core, of the handle that the user gets, or of the driver; what
- * is none of these is refused, with the name that may have been meant.
+ * A URL and a list of options become one list of names and values.  Each name
+ * is an option of the core, of the handle that the user gets, or of the driver;
+ * what is none of these is refused, with the name that may have been meant.
  */
 #include "connector.h"
 
@@ -85,7 +85,10 @@ static const struct {
   const char *name;
   size_t at;
 } required[] = {
-#define REQUIRED(slot) {#slot, offsetof(mb_driver, slot)}
+#define REQUIRED(slot)               \
+  {                                  \
+#    slot, offsetof(mb_driver, slot) \
+  }
     REQUIRED(library_version),
     REQUIRED(open_connector),
     REQUIRED(close_connector),
@@ -111,8 +114,8 @@ static mb_status check_slots(const mb_driver *driver, mb_error *error)
 {
   if (driver->name == NULL || driver->schemes == NULL ||
       driver->options == NULL)
-    return mb__host.fail(error, MB_DRIVER_FAULT,
-        "a driver gives no name, schemes or options");
+    return mb__host.fail(
+        error, MB_DRIVER_FAULT, "a driver gives no name, schemes or options");
   for (size_t i = 0; i < sizeof required / sizeof required[0]; i++) {
     void (*slot)(void);
     memcpy(&slot, (const char *)driver + required[i].at, sizeof slot);
@@ -266,8 +269,8 @@ static mb_status store_setting(const core_option *option, const char *value,
 /* --- Names -------------------------------------------------------------- */
 
 /* Options that never come as text: the Lua side keeps them. */
-static const char *const lua_options[] = {"null", "types", "json",
-    "on_connect", "functions", "aggregates", "collations", "pool"};
+static const char *const lua_options[] = {"null", "types", "json", "on_connect",
+    "functions", "aggregates", "collations", "pool"};
 
 /* The option that a wrong name comes next to, or NULL. */
 static const char *meant(const mb_driver *driver, const char *name)
@@ -286,15 +289,16 @@ static const char *meant(const mb_driver *driver, const char *name)
 
 /* A name from a URL is not quoted: a misplaced character makes one of a part of
  * the password. */
-static mb_status refuse_name(const mb_driver *driver, const char *name,
-    size_t in_url, mb_error *error)
+static mb_status refuse_name(
+    const mb_driver *driver, const char *name, size_t in_url, mb_error *error)
 {
   const char *guess = meant(driver, name);
   char where[64];
   if (in_url > 0)
     (void)snprintf(where, sizeof where, "parameter %zu of the URL", in_url);
   else
-    (void)snprintf(where, sizeof where, "\"%.40s\"", name);
+    (void)snprintf(where, sizeof where, "\"%.*s\"",
+        (int)mb__utf8_cut(name, strlen(name), 40), name);
   return mb__host.fail(error, MB_CONNECTOR_VALIDATION,
       "%s is no option of %s%s%s%s", where, driver->name,
       guess != NULL ? "; did you mean \"" : "", guess != NULL ? guess : "",
@@ -370,8 +374,8 @@ static mb_status take_url(mb__connector *connector, const mb__url *url,
       return MB_ERROR;
   for (size_t i = 0; i < url->n_params; i++)
     if (!is_given(options, n, url->params[i].name) &&
-        take_option(connector, url->params[i].name, url->params[i].value,
-            i + 1, error) != MB_OK)
+        take_option(connector, url->params[i].name, url->params[i].value, i + 1,
+            error) != MB_OK)
       return MB_ERROR;
   return MB_OK;
 }
@@ -399,16 +403,15 @@ static mb_status take_all(mb__connector *connector, const mb__url *url,
 /* Hands the driver what is its own. */
 static mb_status open_impl(mb__connector *connector, mb_error *error)
 {
-  mb_option *own =
-      mb__allocate_zeroed(connector->n_options + 1, sizeof *own);
+  mb_option *own = mb__allocate_zeroed(connector->n_options + 1, sizeof *own);
   if (own == NULL)
     return mb__out_of_memory(error);
   size_t n = 0;
   for (size_t i = 0; i < connector->n_options; i++)
     if (find_core_option(connector->options[i].name) == NULL)
       own[n++] = connector->options[i];
-  const mb_status status = connector->driver->open_connector(&mb__host, own, n,
-      &connector->impl, &connector->info, error);
+  const mb_status status = connector->driver->open_connector(
+      &mb__host, own, n, &connector->impl, &connector->info, error);
   mb__host.release(own);
   return status;
 }
@@ -455,6 +458,16 @@ void mb__connector_ref(mb__connector *connector)
   (void)atomic_fetch_add(&connector->refs, 1);
 }
 
+/* Secrets do not stay behind in memory that is used again. */
+static void release_value(const char *value)
+{
+  /* Through a volatile pointer, so that the wiping is not optimised away. */
+  volatile char *byte = (char *)value;
+  for (size_t size = strlen(value); size > 0; size--)
+    *byte++ = '\0';
+  mb__host.release((char *)value);
+}
+
 void mb__connector_unref(mb__connector *connector)
 {
   if (atomic_fetch_sub(&connector->refs, 1) != 1)
@@ -462,7 +475,7 @@ void mb__connector_unref(mb__connector *connector)
   if (connector->impl != NULL)
     connector->driver->close_connector(connector->impl);
   for (size_t i = 0; i < connector->n_options; i++)
-    mb__host.release((char *)connector->options[i].value);
+    release_value(connector->options[i].value);
   mb__host.release(connector->options);
   mb__host.release(connector->init);
   mb__host.release(connector);

@@ -5,8 +5,7 @@ static const struct {
   const char *name;
   mb_class parent;
 } classes[MB_CLASS_COUNT] = {
-#define CLASS_ENTRY(constant, lua_name, above)                                 \
-  [constant] = {lua_name, above},
+#define CLASS_ENTRY(constant, lua_name, above) [constant] = {lua_name, above},
     MB_CLASSES(CLASS_ENTRY)
 #undef CLASS_ENTRY
 };

@@ -39,32 +39,47 @@ size_t mb__utf8_cut(const char *text, size_t size, size_t limit)
   return cut;
 }
 
+/* Puts a zero byte behind the list of columns, for a further one of size bytes;
+ * the list is moved to the end when another text was added since.  False: there
+ * is no room for all of that. */
+static bool open_columns(mb_error *error, size_t size)
+{
+  const uint16_t at = error->fields[MB_COLUMNS].at;
+  const uint16_t listed = error->fields[MB_COLUMNS].size;
+  const bool moves = at + listed != error->used;
+  const size_t room = sizeof error->room - error->used;
+  if (room < size + 1 || (moves && room - size - 1 < listed))
+    return false;
+  if (moves) {
+    memcpy(error->room + error->used, error->room + at, listed);
+    error->fields[MB_COLUMNS].at = error->used;
+    error->used = (uint16_t)(error->used + listed);
+  }
+  error->room[error->used++] = '\0';
+  return true;
+}
+
 static void set_field(
     mb_error *error, mb_field field, const char *text, size_t size)
 {
-  size_t room = sizeof error->room - error->used;
-  if (text == NULL || size == 0 || room == 0)
+  if (text == NULL || size == 0)
     return;
-
-  /* A further column goes behind the first, which was then added last. */
-  const bool further =
-      field == MB_COLUMNS && error->fields[field].size != 0 &&
-      error->fields[field].at + error->fields[field].size == error->used;
-  if (further) {
-    error->room[error->used++] = '\0';
-    room--;
-  }
-  const size_t kept = mb__utf8_cut(text, size, room);
+  const bool further = field == MB_COLUMNS && error->fields[field].size != 0;
+  /* Half of a further name would be another one. */
+  if (further && !open_columns(error, size))
+    return;
+  const size_t kept =
+      mb__utf8_cut(text, size, sizeof error->room - error->used);
+  if (kept == 0)
+    return;
   if (!further)
     error->fields[field].at = error->used;
   memcpy(error->room + error->used, text, kept);
   error->used = (uint16_t)(error->used + kept);
-  error->fields[field].size =
-      (uint16_t)(error->used - error->fields[field].at);
+  error->fields[field].size = (uint16_t)(error->used - error->fields[field].at);
 }
 
-static mb_status fail(
-    mb_error *error, mb_class class, const char *format, ...)
+static mb_status fail(mb_error *error, mb_class class, const char *format, ...)
 {
   /* All but the texts, whose bytes count only as far as they are used. */
   memset(error, 0, offsetof(mb_error, room));
@@ -78,8 +93,9 @@ static mb_status fail(
   if (wanted > 0) {
     const size_t size = strlen(message);
     set_field(error, MB_MESSAGE, message,
-        (size_t)wanted < sizeof message ? size
-                                        : mb__utf8_cut(message, size, size - 1));
+        (size_t)wanted < sizeof message
+            ? size
+            : mb__utf8_cut(message, size, size - 1));
   }
   return MB_ERROR;
 }
@@ -109,6 +125,12 @@ void mb_set_clock(int64_t (*now_ns)(void), void (*sleep_ns)(int64_t))
 {
   mb__host.now_ns = now_ns;
   mb__host.sleep_ns = sleep_ns;
+}
+
+int64_t mb__deadline_ns(int64_t timeout_ns)
+{
+  const int64_t now_ns = mb__host.now_ns();
+  return timeout_ns < MB_NEVER - now_ns ? now_ns + timeout_ns : MB_NEVER;
 }
 
 void *mb__allocate_zeroed(size_t count, size_t size)

@@ -10,6 +10,9 @@
  * first use (mb_set_allocator, mb_set_clock); after that it is constant. */
 extern mb_host mb__host;
 
+/* The time that is timeout_ns from now; MB_NEVER when no clock gets there. */
+int64_t mb__deadline_ns(int64_t timeout_ns);
+
 /* A zeroed array, or NULL: out of memory, or count * size is no size. */
 void *mb__allocate_zeroed(size_t count, size_t size);
 

@@ -8,7 +8,7 @@
 static size_t utf8_length(const unsigned char *text, size_t size)
 {
   static const struct {
-    unsigned char first, last;   /* of the first byte */
+    unsigned char first, last; /* of the first byte */
     unsigned char second_first, second_last;
     size_t length;
   } forms[] = {
@@ -27,8 +27,8 @@ static size_t utf8_length(const unsigned char *text, size_t size)
       continue;
     if (forms[i].length > size)
       return 0;
-    if (forms[i].length > 1 && (text[1] < forms[i].second_first ||
-                                   text[1] > forms[i].second_last))
+    if (forms[i].length > 1 &&
+        (text[1] < forms[i].second_first || text[1] > forms[i].second_last))
       return 0;
     for (size_t k = 2; k < forms[i].length; k++)
       if ((text[k] & 0xC0) != 0x80)
@@ -38,8 +38,8 @@ static size_t utf8_length(const unsigned char *text, size_t size)
   return 0;
 }
 
-static mb_status check_name(const mb_conn *conn, const char *name,
-    size_t length, mb_error *error)
+static mb_status check_name(
+    const mb_conn *conn, const char *name, size_t length, mb_error *error)
 {
   if (length == 0)
     return mb__host.fail(error, MB_USAGE, "a name is empty");
@@ -59,21 +59,31 @@ static mb_status check_name(const mb_conn *conn, const char *name,
   return MB_OK;
 }
 
+/* In the way of the connected database's library. */
+static mb_status quote_there(
+    mb_conn *conn, const char *name, size_t length, char *out, mb_error *error)
+{
+  size_t written = 0;
+  if (mb__conn_enter(conn, error) != MB_OK)
+    return MB_ERROR;
+  const mb_status status = conn->driver->quote_identifier(
+      conn->impl, name, length, out, &written, error);
+  mb__conn_pause(conn);
+  if (status == MB_OK)
+    out[written] = '\0';
+  return status;
+}
+
 mb_status mb_conn_quote(mb_conn *conn, const char *name, size_t length,
     char *out, size_t size, mb_error *error)
 {
   if (check_name(conn, name, length, error) != MB_OK)
     return MB_ERROR;
-  if (size < 2 * length + 3)
+  if (size < 3 || (size - 3) / 2 < length)
     return mb__host.fail(error, MB_USAGE, "the room for a name is too small");
+  if (conn->driver->quote_identifier != NULL)
+    return quote_there(conn, name, length, out, error);
   size_t written = 0;
-  if (conn->driver->quote_identifier != NULL) {
-    if (conn->driver->quote_identifier(
-            conn->impl, name, length, out, &written, error) != MB_OK)
-      return MB_ERROR;
-    out[written] = '\0';
-    return MB_OK;
-  }
   const char quote = conn->capability->identifier_quote;
   out[written++] = quote;
   for (size_t i = 0; i < length; i++) {

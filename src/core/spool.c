@@ -1,13 +1,12 @@
 /*
  * spool.c: rows that were read into memory, to be given later.
  *
- * A row and all its bytes lie in one block, blocks form a list; a block is freed
- * when the row behind it is asked for.
+ * A row and all its bytes lie in one block, blocks form a list; a block is
+ * freed when the row behind it is asked for.
  */
 #include "statement.h"
 
 #include <string.h>
-
 
 typedef struct block {
   struct block *next;
@@ -84,10 +83,11 @@ static char *copy_array(mb_value *copy, char *at)
   return at;
 }
 
-mb_status mb__spool_add(mb_spool **spool, const mb_value *row,
-    size_t n_columns, size_t *bytes, mb_error *error)
+mb_status mb__spool_add(mb_spool **spool, const mb_value *row, size_t n_columns,
+    size_t *bytes, mb_error *error)
 {
-  if (*spool == NULL && (*spool = mb__allocate_zeroed(1, sizeof **spool)) == NULL)
+  if (*spool == NULL &&
+      (*spool = mb__allocate_zeroed(1, sizeof **spool)) == NULL)
     return mb__out_of_memory(error);
   (*spool)->n_columns = n_columns;
 

@@ -25,6 +25,7 @@ static void free_stmt(mb_stmt *stmt)
   mb__scan_close(&stmt->scan);
   mb__host.release(stmt->row);
   mb__host.release(stmt->places);
+  mb__host.release(stmt->many.placed);
   mb__host.release(stmt->text);
   mb__host.release(stmt);
 }
@@ -43,7 +44,8 @@ void mb_stmt_close(mb_stmt *stmt)
 
 static void close_impl(mb_stmt *stmt)
 {
-  if (stmt->impl != NULL)
+  /* A child closes nothing that is its parent's. */
+  if (stmt->impl != NULL && !stmt->conn->inherited)
     stmt->conn->driver->close_statement(stmt->impl);
   stmt->impl = NULL;
   stmt->shape = 0;
@@ -98,11 +100,12 @@ static void leave_driver(mb_stmt *stmt)
 static void abandon_run(mb_stmt *stmt)
 {
   stmt->dropped = true;
+  stmt->result_ended = true;
   stmt->conn->unsettled = true;
 }
 
-/* A row was read, and there is no memory to keep it: whoever asks for it is told
- * so. */
+/* A row was read, and there is no memory to keep it: whoever asks for it is
+ * told so. */
 static void lose_row(mb_stmt *stmt)
 {
   stmt->lost = true;
@@ -138,8 +141,8 @@ void mb__stmt_forget_all(mb_conn *conn, bool close)
 static mb_status scan_text(mb_conn *conn, mb_stmt *stmt, mb_error *error)
 {
   if (!(stmt->flags & MB_STATEMENT_PLAIN))
-    return mb__scan_open(&conn->capability->lexical, stmt->text, stmt->size,
-        &stmt->scan, error);
+    return mb__scan_open(
+        &conn->capability->lexical, stmt->text, stmt->size, &stmt->scan, error);
   const char *zero = memchr(stmt->text, '\0', stmt->size);
   if (zero != NULL)
     return mb__host.fail(error, MB_USAGE, "zero byte in the text, at byte %zu",
@@ -160,8 +163,8 @@ static mb_status make(mb_conn *conn, const char *sql, size_t size,
   stmt->transient = size > CACHED_TEXT_MAX || conn->cache.limit == 0 ||
                     (flags & MB__STATEMENT_COMMAND) != 0;
   stmt->text = mb__copy_text(sql, size);
-  mb_status status =
-      stmt->text != NULL ? scan_text(conn, stmt, error) : mb__out_of_memory(error);
+  mb_status status = stmt->text != NULL ? scan_text(conn, stmt, error)
+                                        : mb__out_of_memory(error);
   if (status == MB_OK)
     status = mb__cache_add(&conn->cache, stmt, error);
   if (status != MB_OK) {
@@ -293,8 +296,8 @@ static mb_status check_prepared(mb_stmt *stmt, mb_error *error)
   if (prepared->consumed != 0 && prepared->consumed < sent_size &&
       mb__script_is_more(&stmt->conn->capability->lexical,
           sent + prepared->consumed, sent_size - prepared->consumed))
-    return refuse_text(stmt, error,
-        "the text holds more than one statement; use exec_script");
+    return refuse_text(
+        stmt, error, "the text holds more than one statement; use exec_script");
   if (!(stmt->flags & MB_STATEMENT_PLAIN) && prepared->n_parameters >= 0 &&
       (size_t)prepared->n_parameters != stmt->scan.n_places)
     return refuse_text(stmt, error,
@@ -314,8 +317,7 @@ static mb_status start_prepare(mb_stmt *stmt, mb_error *error)
       &stmt->prepared, &conn->op, error);
 }
 
-static mb_status end_prepare(
-    mb_stmt *stmt, mb_status status, mb_error *error)
+static mb_status end_prepare(mb_stmt *stmt, mb_status status, mb_error *error)
 {
   if (status != MB_ERROR)
     return check_prepared(stmt, error);
@@ -395,7 +397,7 @@ static void clear_totals(mb_stmt *stmt)
   stmt->result.has_last_id = false;
   stmt->result.more_results = false;
   stmt->result.warnings = 0;
-  memset(stmt->result.tag, 0, sizeof stmt->result.tag);
+  stmt->result.tag[0] = '\0';
 }
 
 static mb_status start_execute(mb_stmt *stmt, mb_error *error)
@@ -440,20 +442,32 @@ static void begin_run(mb_stmt *stmt)
   conn->running = stmt;
 }
 
+/* A setting that a user leaves behind is remembered. */
+static void follow_session(const mb_stmt *stmt)
+{
+  if (stmt->prepared.changes_session && !stmt->conn->setup)
+    stmt->conn->session_changed = true;
+}
+
+/* A run has failed.  A prepare that travelled with it, and was what failed, is
+ * asked for anew by the next run. */
+static mb_status fail_run(mb_stmt *stmt, mb_error *error)
+{
+  leave_driver(stmt);
+  if (error->origin == MB_ORIGIN_PREPARE)
+    close_impl(stmt);
+  return in_own_words(stmt, error);
+}
+
 /* What an execute, or the next result, has answered. */
 static mb_status end_execute(mb_stmt *stmt, mb_status status, mb_error *error)
 {
-  mb_conn *conn = stmt->conn;
-  if (stmt->prepared.changes_session && !conn->setup)
-    conn->session_changed = true;
-  if (status == MB_ERROR) {
-    leave_driver(stmt);
-    return in_own_words(stmt, error);
-  }
+  follow_session(stmt);
+  if (status == MB_ERROR)
+    return fail_run(stmt, error);
   follow_columns(stmt);
   if (status == MB_ROW && make_row(stmt, error) != MB_OK) {
-    stmt->dropped = true;
-    conn->unsettled = true;
+    abandon_run(stmt);
     return MB_ERROR;
   }
   stmt->result_ended = status == MB_DONE;
@@ -462,14 +476,11 @@ static mb_status end_execute(mb_stmt *stmt, mb_status status, mb_error *error)
   return status;
 }
 
-/* Whether this run needs the open rows of others out of its way. */
-static bool needs_room(const mb_conn *conn, const mb_stmt *stmt)
+/* Whether the rows of others may make this run, which is prepared, fail. */
+static bool is_in_the_way(const mb_conn *conn, const mb_stmt *stmt)
 {
-  if (conn->n_at_driver == 0)
-    return false;
-  return !conn->capability->multiple_open_rows ||
-         (conn->capability->rows_block_writes && !stmt->prepared.reads_only &&
-             conn->transaction == MB_TRANSACTION_NONE);
+  return conn->n_at_driver > 0 && conn->capability->rows_block_writes &&
+         !stmt->prepared.reads_only && conn->transaction == MB_TRANSACTION_NONE;
 }
 
 /* Everything that comes before an execute; a task. */
@@ -485,12 +496,18 @@ static mb_status make_ready(mb_conn *conn, mb_stmt *stmt, mb_error *error)
   }
   if (mb__tx_check(conn, stmt->tx, error) != MB_OK)
     MB_TASK_LEAVE(stmt->ready_at, MB_ERROR);
+  if (mb__conn_is_occupied(conn)) {
+    MB_TASK_CALL(stmt->ready_at, status, mb__stmt_spool_all(conn, error));
+    /* What was read may have been the end of the transaction. */
+    if (status == MB_ERROR || mb__tx_check(conn, stmt->tx, error) != MB_OK)
+      MB_TASK_LEAVE(stmt->ready_at, MB_ERROR);
+  }
   if (stmt->impl == NULL) {
     MB_TASK_AWAIT(stmt->ready_at, status, conn, start_prepare(stmt, error));
     if (end_prepare(stmt, status, error) != MB_OK)
       MB_TASK_LEAVE(stmt->ready_at, MB_ERROR);
   }
-  if (needs_room(conn, stmt)) {
+  if (is_in_the_way(conn, stmt)) {
     MB_TASK_CALL(stmt->ready_at, status, mb__stmt_spool_all(conn, error));
     if (status == MB_ERROR)
       MB_TASK_LEAVE(stmt->ready_at, MB_ERROR);
@@ -522,14 +539,18 @@ static mb_status prepare_step(mb_conn *conn, void *argument, mb_error *error)
  * relied on it: outside a transaction. */
 static bool may_try_again(mb_stmt *stmt, mb_status status, mb_error *error)
 {
-  if (status != MB_ERROR || !(error->flags & MB_STALE_STATEMENT) ||
-      stmt->retried)
+  mb_conn *conn = stmt->conn;
+  if (status != MB_ERROR || !(error->flags & MB_STALE_STATEMENT))
     return false;
   close_impl(stmt);
-  if (stmt->conn->dead || stmt->conn->depth > 0) {
+  /* By what the session says: a transaction may come from SQL text. */
+  if (conn->dead || conn->depth > 0 ||
+      conn->driver->transaction_state(conn->impl) != MB_TRANSACTION_NONE) {
     error->flags |= MB_RETRYABLE;
     return false;
   }
+  if (stmt->retried)
+    return false;
   stmt->retried = true;
   return true;
 }
@@ -553,42 +574,114 @@ static mb_status run_step(mb_conn *conn, void *argument, mb_error *error)
   return status;
 }
 
-/* Row after row; rows that they return are not wanted. */
+/* --- Running many ------------------------------------------------------- */
+
+/* The parameters of the row whose turn it is. */
+static mb_status place_row(mb_stmt *stmt, mb_error *error)
+{
+  stmt->params = stmt->many.params + stmt->many.row * stmt->many.n;
+  stmt->n_params = stmt->many.n;
+  return place_parameters(stmt, error);
+}
+
+/* The parameters of all rows, in the order in which they are sent. */
+static mb_status place_rows(mb_stmt *stmt, mb_error *error)
+{
+  const mb__scan *scan = &stmt->scan;
+  stmt->params = stmt->many.params;
+  stmt->n_params = stmt->many.n;
+  if (check_parameters(stmt, error) != MB_OK)
+    return MB_ERROR;
+  if (scan->order == NULL || stmt->many.placed != NULL)
+    return MB_OK;
+  mb_value *placed =
+      mb__allocate_zeroed(stmt->many.rows, scan->n_places * sizeof *placed);
+  if (placed == NULL)
+    return mb__out_of_memory(error);
+  stmt->many.placed = placed;
+  for (size_t row = 0; row < stmt->many.rows; row++)
+    for (size_t i = 0; i < scan->n_places; i++)
+      *placed++ = stmt->many.params[row * stmt->many.n + scan->order[i]];
+  return MB_OK;
+}
+
+/* A driver that takes all rows at once, and gives back none, is given them. */
+static bool takes_rows(const mb_stmt *stmt)
+{
+  return stmt->conn->driver->execute_many != NULL &&
+         !stmt->prepared.returns_rows && stmt->many.rows > 0;
+}
+
+static mb_status start_execute_many(mb_stmt *stmt, mb_error *error)
+{
+  const bool placed = stmt->many.placed != NULL;
+  clear_totals(stmt);
+  return stmt->conn->driver->execute_many(stmt->impl,
+      placed ? stmt->many.placed : stmt->many.params,
+      placed ? stmt->scan.n_places : stmt->many.n, stmt->many.rows,
+      &stmt->result, &stmt->conn->op, error);
+}
+
+/* All rows in one call, or row after row; rows that they return are not
+ * wanted. */
+static mb_status run_rows(mb_conn *conn, mb_stmt *stmt, mb_error *error)
+{
+  mb_status status = MB_OK;
+
+  MB_TASK_BEGIN(stmt->many.at);
+  if (takes_rows(stmt)) {
+    if (place_rows(stmt, error) != MB_OK)
+      MB_TASK_LEAVE(stmt->many.at, MB_ERROR);
+    MB_TASK_AWAIT(stmt->many.at, status, conn, start_execute_many(stmt, error));
+    if (status == MB_ERROR && error->row > 0)
+      error->row += stmt->many.first - 1;
+    if (status == MB_ERROR)
+      MB_TASK_LEAVE(stmt->many.at, fail_run(stmt, error));
+    add_totals(stmt);
+    MB_TASK_LEAVE(stmt->many.at, MB_DONE);
+  }
+  for (; stmt->many.row < stmt->many.rows; stmt->many.row++) {
+    status = place_row(stmt, error);
+    if (status != MB_ERROR)
+      MB_TASK_AWAIT(stmt->many.at, status, conn, start_execute(stmt, error));
+    if (status == MB_ROW)
+      MB_TASK_AWAIT(stmt->many.at, status, conn,
+          conn->driver->finish(stmt->impl, MB_FINISH_DRAIN, &conn->op, error));
+    if (status == MB_ERROR) {
+      error->row = stmt->many.first + (int64_t)stmt->many.row;
+      MB_TASK_LEAVE(stmt->many.at, fail_run(stmt, error));
+    }
+    add_totals(stmt);
+  }
+  MB_TASK_END(stmt->many.at);
+  return MB_DONE;
+}
+
 static mb_status run_many_step(mb_conn *conn, void *argument, mb_error *error)
 {
   mb_stmt *stmt = argument;
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(stmt->at);
-  MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
-  for (; status != MB_ERROR && stmt->many.row < stmt->many.rows;
-       stmt->many.row++) {
-    stmt->params = stmt->many.params + stmt->many.row * stmt->many.n;
-    stmt->n_params = stmt->many.n;
-    if (place_parameters(stmt, error) != MB_OK) {
-      status = MB_ERROR;
-      break;
-    }
-    MB_TASK_AWAIT(stmt->at, status, conn, start_execute(stmt, error));
-    if (status == MB_ROW)
-      MB_TASK_AWAIT(stmt->at, status, conn,
-          conn->driver->finish(
-              stmt->impl, MB_FINISH_DRAIN, &conn->op, error));
+  do {
+    MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
     if (status == MB_ERROR)
       break;
-    add_totals(stmt);
-  }
+    MB_TASK_CALL(stmt->at, status, run_rows(conn, stmt, error));
+    follow_session(stmt);
+  } while (may_try_again(stmt, status, error));
   give_totals(stmt);
-  if (status == MB_ERROR) {
-    error->row = stmt->many.first + (int64_t)stmt->many.row;
-    in_own_words(stmt, error);
-  }
   stmt->params = NULL;
+  mb__host.release(stmt->many.placed);
+  stmt->many.placed = NULL;
   MB_TASK_END(stmt->at);
   return status;
 }
 
-/* Finds a statement that is free to run, and enters its connection. */
+/* --- Starting ----------------------------------------------------------- */
+
+/* Finds a statement that is free to run, and enters its connection.  On failure
+ * *which stays what it was. */
 static mb_status take(
     mb_stmt **which, const mb_tx *tx, const mb_call *call, mb_error *error)
 {
@@ -597,9 +690,8 @@ static mb_status take(
     return mb__host.fail(
         error, MB_USAGE, "the connection of the statement is closed");
   if (stmt->run != 0 && mb_conn_statement(stmt->conn, stmt->text, stmt->size,
-                            stmt->flags, which, error) != MB_OK)
+                            stmt->flags, &stmt, error) != MB_OK)
     return MB_ERROR;
-  stmt = *which;
   if (mb__conn_enter(stmt->conn, error) != MB_OK)
     return MB_ERROR;
 
@@ -607,18 +699,20 @@ static mb_status take(
   if (call != NULL)
     stmt->call = *call;
   else
-    stmt->call = (mb_call){.timeout_ns = settings->timeout_ns,
-        .fetch_size = settings->fetch_size};
+    stmt->call = (mb_call){
+        .timeout_ns = settings->timeout_ns, .fetch_size = settings->fetch_size};
   stmt->tx = tx;
   stmt->retried = false;
   stmt->result_ended = false;
-  if (mb__conn_is_free(
-          stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation) ||
-      mb__conn_bound(stmt->conn, stmt->call.timeout_ns,
-          stmt->call.cancellation, error) == MB_OK)
-    return MB_OK;
-  mb__conn_leave(stmt->conn, error);
-  return MB_ERROR;
+  if (!mb__conn_is_free(
+          stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
+      mb__conn_bound(stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation,
+          error) != MB_OK) {
+    mb__conn_leave(stmt->conn, error);
+    return MB_ERROR;
+  }
+  *which = stmt;
+  return MB_OK;
 }
 
 mb_status mb_stmt_run(mb_stmt **which, const mb_tx *tx, const mb_value *params,
@@ -643,6 +737,7 @@ mb_status mb_stmt_run_many(mb_stmt **which, const mb_tx *tx,
   stmt->many.n = n;
   stmt->many.rows = rows;
   stmt->many.row = 0;
+  stmt->many.placed = NULL;
   stmt->many.first = first;
   stmt->many.affected = 0;
   stmt->many.has_last_id = false;
@@ -666,10 +761,17 @@ mb_status mb_stmt_prepare(
 static mb_stmt *next_to_spool(const mb_conn *conn)
 {
   mb_stmt *stmt = conn->running;
-  while (stmt != NULL &&
-         (!stmt->at_driver || stmt->result_ended || stmt->dropped))
+  while (
+      stmt != NULL && (!stmt->at_driver || stmt->result_ended || stmt->dropped))
     stmt = stmt->running_next;
   return stmt;
+}
+
+/* What is told to whoever asks for a row that there was no memory for. */
+static mb_status report_lost(mb_stmt *stmt, mb_error *error)
+{
+  stmt->lost = false;
+  return mb__out_of_memory(error);
 }
 
 static mb_status end_fetch(mb_stmt *stmt, mb_status status, mb_error *error)
@@ -735,9 +837,7 @@ static mb_status fetch_with_care(
   status = mb__conn_drive(conn, status, error);
   if (status == MB_WAIT) {
     stmt->fetched = row;
-    conn->step = fetched_step;
-    conn->step_argument = stmt;
-    return MB_WAIT;
+    return mb__conn_suspend(conn, fetched_step, stmt);
   }
   status = end_fetch(stmt, status, error);
   if (status == MB_ROW)
@@ -750,8 +850,8 @@ static mb_status fetch_with_care(
 static mb_status bound_fetch(mb_stmt *stmt, mb_error *error)
 {
   mb_conn *conn = stmt->conn;
-  if (mb__conn_bound(conn, stmt->call.timeout_ns, stmt->call.cancellation,
-          error) == MB_OK)
+  if (mb__conn_bound(
+          conn, stmt->call.timeout_ns, stmt->call.cancellation, error) == MB_OK)
     return MB_OK;
   abandon_run(stmt);
   mb__conn_leave(conn, error);
@@ -766,7 +866,7 @@ static mb_status fetch_elsewhere(
     return MB_ROW;
   if (stmt->late != NULL)
     return raise_late(stmt, error);
-  return MB_DONE;
+  return stmt->lost ? report_lost(stmt, error) : MB_DONE;
 }
 
 mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
@@ -780,8 +880,7 @@ mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
   mb_conn *conn = stmt->conn;
   if (mb__conn_enter(conn, error) != MB_OK)
     return MB_ERROR;
-  if (!mb__conn_is_free(
-          conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
+  if (!mb__conn_is_free(conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
       bound_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
   const mb_status status = start_fetch(stmt, error);
@@ -809,8 +908,8 @@ void mb_cursor_open(mb_cursor *cursor, mb_stmt *stmt)
   mb_stmt_keep(stmt);
 }
 
-/* Whether the run is still the one that the cursor was opened on.  The statement
- * may be looked at only by its borrower. */
+/* Whether the run is still the one that the cursor was opened on.  The
+ * statement may be looked at only by its borrower. */
 static bool is_on(const mb_cursor *cursor)
 {
   return atomic_load_explicit(&cursor->conn->borrow, memory_order_relaxed) ==
@@ -825,16 +924,6 @@ mb_status mb_cursor_fetch(
     return mb__host.fail(error, MB_USAGE,
         "the rows were closed with their transaction or connection");
   return mb_stmt_fetch(cursor->stmt, row, error);
-}
-
-mb_status mb_cursor_next_result(mb_cursor *cursor, mb_error *error)
-{
-  if (cursor->conn == NULL || !is_on(cursor))
-    return MB_DONE;
-  const mb_status status = mb_stmt_next_result(cursor->stmt, error);
-  cursor->shape = cursor->stmt->shape;
-  cursor->n_columns = cursor->stmt->result.n_columns;
-  return status;
 }
 
 void mb_cursor_close(mb_cursor *cursor)
@@ -869,11 +958,14 @@ static mb_status prefetch_step(mb_conn *conn, void *argument, mb_error *error)
   while (stmt->prefetch.rows > 0 &&
          stmt->prefetch.bytes < stmt->prefetch.bytes_max) {
     MB_TASK_AWAIT(stmt->at, status, conn, start_fetch(stmt, error));
+    if (status == MB_ERROR)
+      forget_rows(stmt); /* the error is raised now, and ends the run */
     status = end_fetch(stmt, status, error);
     if (status != MB_ROW)
       MB_TASK_LEAVE(stmt->at, status);
     if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns,
             &stmt->prefetch.bytes, error) != MB_OK) {
+      forget_rows(stmt);
       abandon_run(stmt);
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
     }
@@ -887,16 +979,10 @@ mb_status mb_stmt_prefetch(
     mb_stmt *stmt, size_t rows, size_t bytes, mb_error *error)
 {
   if (!stmt->at_driver || stmt->result_ended)
-    return MB_DONE;
+    return stmt->late != NULL || stmt->lost ? MB_ROW : MB_DONE;
   mb_conn *conn = stmt->conn;
-  if (mb__conn_enter(conn, error) != MB_OK)
+  if (mb__conn_enter(conn, error) != MB_OK || bound_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
-  if (mb__conn_bound(conn, stmt->call.timeout_ns, stmt->call.cancellation,
-          error) != MB_OK) {
-    abandon_run(stmt);
-    mb__conn_leave(conn, error);
-    return MB_ERROR;
-  }
   stmt->prefetch.rows = rows;
   stmt->prefetch.bytes = 0;
   stmt->prefetch.bytes_max = bytes;
@@ -912,30 +998,36 @@ mb_spool *mb_stmt_take_spool(mb_stmt *stmt)
   return spool;
 }
 
-/* What a row that is read for later has come to.  An error is raised when the
- * turn of its row has come. */
+/* The error behind rows that were read for later is raised when its turn has
+ * come; only a connection that is lost concerns everybody at once. */
+static mb_status keep_error(mb_stmt *stmt, mb_error *error)
+{
+  mb_conn *conn = stmt->conn;
+  in_own_words(stmt, error);
+  mb__tx_follow(conn, error);
+  stmt->late = mb__host.allocate(sizeof *error);
+  if (stmt->late != NULL)
+    *stmt->late = *error;
+  else
+    stmt->lost = true;
+  leave_driver(stmt);
+  return conn->dead ? MB_ERROR : MB_OK;
+}
+
+/* What a row that is read for later has come to. */
 static mb_status keep_for_later(
     mb_stmt *stmt, mb_status status, mb_error *error)
 {
   size_t ignored = 0;
-  if (status == MB_ROW && mb__spool_add(&stmt->spool, stmt->row,
-                              stmt->result.n_columns, &ignored, error) == MB_OK)
-    return MB_OK;
-  if (status == MB_ROW) {
-    abandon_run(stmt); /* a row is lost: there is no going on */
-    return MB_ERROR;
-  }
-  if (status == MB_ERROR) {
-    in_own_words(stmt, error);
-    stmt->late = mb__host.allocate(sizeof *error);
-    if (stmt->late != NULL)
-      *stmt->late = *error;
-  }
+  if (status == MB_ERROR)
+    return keep_error(stmt, error);
   if (status == MB_DONE)
     return end_fetch(stmt, status, error);
-  const bool kept = stmt->late != NULL;
-  leave_driver(stmt);
-  return kept ? MB_OK : MB_ERROR;
+  if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns, &ignored,
+          error) == MB_OK)
+    return MB_OK;
+  lose_row(stmt);
+  return MB_ERROR;
 }
 
 mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error)
@@ -949,6 +1041,11 @@ mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error)
     if (keep_for_later(conn->settling.stmt, status, error) == MB_ERROR)
       MB_TASK_LEAVE(conn->settling.at, MB_ERROR);
   }
+  if (mb__conn_is_occupied(conn))
+    MB_TASK_LEAVE(conn->settling.at,
+        mb__host.fail(error, MB_USAGE,
+            "a statement of this connection has further results: read them, "
+            "or close it first"));
   MB_TASK_END(conn->settling.at);
   return MB_OK;
 }
@@ -974,7 +1071,7 @@ mb_status mb__stmt_finish_from(mb_conn *conn, uint32_t depth, mb_error *error)
 
   MB_TASK_BEGIN(conn->settling.at);
   while ((conn->settling.stmt = next_to_finish(conn, depth)) != NULL) {
-    if (conn->settling.stmt->at_driver)
+    if (conn->settling.stmt->at_driver && !conn->dead)
       MB_TASK_AWAIT(conn->settling.at, status, conn,
           conn->driver->finish(conn->settling.stmt->impl,
               finish_mode(conn->settling.stmt), &conn->op, error));
@@ -998,6 +1095,7 @@ static mb_status finished_step(mb_conn *conn, void *argument, mb_error *error)
 mb_status mb_stmt_finish(mb_stmt *stmt, mb_error *error)
 {
   forget_rows(stmt);
+  stmt->lost = false;
   if (!stmt->at_driver) {
     stop_run(stmt);
     return MB_OK;
@@ -1005,16 +1103,14 @@ mb_status mb_stmt_finish(mb_stmt *stmt, mb_error *error)
   mb_conn *conn = stmt->conn;
   if (mb__conn_enter(conn, error) != MB_OK)
     return MB_ERROR;
-  if (stmt->call.timeout_ns != 0 || conn->op.bounded)
+  if (stmt->call.timeout_ns != 0 || conn->op.bounded ||
+      conn->tx_deadline_ns != MB_NEVER)
     mb__conn_limit(conn, stmt->call.timeout_ns);
   const mb_status status = mb__conn_drive(conn,
       conn->driver->finish(stmt->impl, finish_mode(stmt), &conn->op, error),
       error);
-  if (status == MB_WAIT) {
-    conn->step = finished_step;
-    conn->step_argument = stmt;
-    return MB_WAIT;
-  }
+  if (status == MB_WAIT)
+    return mb__conn_suspend(conn, finished_step, stmt);
   leave_driver(stmt);
   mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
   return status == MB_ERROR ? MB_ERROR : MB_OK;
@@ -1038,30 +1134,43 @@ static mb_status next_result_step(
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(stmt->at);
+  forget_rows(stmt);
+  clear_totals(stmt);
   MB_TASK_AWAIT(stmt->at, status, conn,
-      conn->driver->next_result(
-          stmt->impl, &stmt->result, &conn->op, error));
+      conn->driver->next_result(stmt->impl, &stmt->result, &conn->op, error));
   stmt->shape = 0;
   status = end_execute(stmt, status, error);
+  if (stmt->follower != NULL) {
+    stmt->follower->shape = stmt->shape;
+    stmt->follower->n_columns = stmt->result.n_columns;
+  }
   MB_TASK_END(stmt->at);
   return status;
 }
 
-mb_status mb_stmt_next_result(mb_stmt *stmt, mb_error *error)
+static mb_status next_result(
+    mb_stmt *stmt, mb_cursor *follower, mb_error *error)
 {
   if (!stmt->at_driver || !stmt->result.more_results ||
       stmt->conn->driver->next_result == NULL)
     return MB_DONE;
-  mb_conn *conn = stmt->conn;
-  if (mb__conn_enter(conn, error) != MB_OK)
+  if (mb__conn_enter(stmt->conn, error) != MB_OK ||
+      bound_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
-  if (mb__conn_bound(conn, stmt->call.timeout_ns, stmt->call.cancellation,
-          error) != MB_OK) {
-    abandon_run(stmt);
-    mb__conn_leave(conn, error);
-    return MB_ERROR;
-  }
-  return mb__conn_run(conn, next_result_step, stmt, error);
+  stmt->follower = follower;
+  return mb__conn_run(stmt->conn, next_result_step, stmt, error);
+}
+
+mb_status mb_stmt_next_result(mb_stmt *stmt, mb_error *error)
+{
+  return next_result(stmt, NULL, error);
+}
+
+mb_status mb_cursor_next_result(mb_cursor *cursor, mb_error *error)
+{
+  if (cursor->conn == NULL || !is_on(cursor))
+    return MB_DONE;
+  return next_result(cursor->stmt, cursor, error);
 }
 
 /* --- Commands ----------------------------------------------------------- */
@@ -1079,7 +1188,12 @@ static mb_status command_step(mb_conn *conn, void *argument, mb_error *error)
   }
   if (mb__tx_check(conn, stmt->tx, error) != MB_OK)
     MB_TASK_LEAVE(stmt->at, MB_ERROR);
-  stmt->result.affected = -1;
+  if (mb__conn_is_occupied(conn)) {
+    MB_TASK_CALL(stmt->at, status, mb__stmt_spool_all(conn, error));
+    if (status == MB_ERROR || mb__tx_check(conn, stmt->tx, error) != MB_OK)
+      MB_TASK_LEAVE(stmt->at, MB_ERROR);
+  }
+  clear_totals(stmt);
   MB_TASK_AWAIT(stmt->at, status, conn,
       conn->driver->command(conn->impl, stmt->text, stmt->params,
           stmt->n_params, &stmt->impl, &stmt->result, &conn->op, error));
@@ -1096,8 +1210,8 @@ mb_status mb_conn_command(mb_conn *conn, const mb_tx *tx, const char *name,
 {
   *out = NULL;
   if (conn->driver->command == NULL)
-    return mb__host.fail(error, MB_UNSUPPORTED,
-        "driver \"%s\" has no commands", conn->driver->name);
+    return mb__host.fail(error, MB_UNSUPPORTED, "driver \"%s\" has no commands",
+        conn->driver->name);
   /* It stands among the statements, where no text finds it. */
   mb_stmt *stmt;
   if (mb_conn_statement(conn, name, strlen(name),
@@ -1109,5 +1223,8 @@ mb_status mb_conn_command(mb_conn *conn, const mb_tx *tx, const char *name,
   stmt->params = values;
   stmt->n_params = n;
   *out = stmt;
-  return mb__conn_run(conn, command_step, stmt, error);
+  const mb_status status = mb__conn_run(conn, command_step, stmt, error);
+  if (status == MB_ERROR)
+    *out = NULL;
+  return status;
 }

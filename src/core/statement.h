@@ -48,6 +48,7 @@ struct mb_stmt {
   bool at_driver;    /* rows are open there; on the connection's list */
   bool result_ended; /* of several results, this one has no more rows */
   bool dropped;
+  bool lost; /* a row that was read: there was no memory to keep it */
   bool retried;
   uint32_t depth;    /* of transactions when it began */
   mb_call call;
@@ -60,12 +61,15 @@ struct mb_stmt {
   int ready_at;
   const mb_tx *tx;
   const mb_value **fetched; /* where a fetch that waits will put its row */
+  mb_cursor *follower; /* whose columns a further result changes; or NULL */
   const mb_value *params;
   size_t n_params;
   mb_value *places; /* the parameters in the order that is sent */
   size_t places_room;
   struct {
+    int at;
     const mb_value *params;
+    mb_value *placed; /* the parameters of all rows as they are sent; or NULL */
     size_t n, rows, row;
     int64_t first, affected, last_id;
     bool has_last_id;

@@ -79,7 +79,8 @@ mb_stmt *mb__cache_find(mb__cache *cache, uint64_t hash, const char *text,
 static mb_status grow(mb__cache *cache, mb_error *error)
 {
   mb__cache grown = *cache;
-  grown.n_buckets = cache->n_buckets == 0 ? FIRST_BUCKETS : cache->n_buckets * 2;
+  grown.n_buckets =
+      cache->n_buckets == 0 ? FIRST_BUCKETS : cache->n_buckets * 2;
   grown.buckets = mb__allocate_zeroed(grown.n_buckets, sizeof(mb_stmt *));
   if (grown.buckets == NULL)
     return mb__out_of_memory(error);

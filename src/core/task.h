@@ -31,10 +31,12 @@
   switch (at) {                                                                \
   case 0:
 
-/* A step that is a call of the driver. */
+/* A step that is a call of the driver; nothing is sent any more on a connection
+ * that was lost in the step before. */
 #define MB_TASK_AWAIT(at, status, conn, call)                                  \
   do {                                                                         \
-    (status) = mb__conn_drive((conn), (call), error);                          \
+    (status) = mb__conn_drive(                                                 \
+        (conn), (conn)->dead ? mb__conn_lost((conn), error) : (call), error);  \
     if ((status) == MB_WAIT) {                                                 \
       (at) = __LINE__;                                                         \
       return MB_WAIT;                                                          \

@@ -21,17 +21,23 @@ static bool names_open_level(const mb_tx *tx)
          conn->levels[tx->depth - 1].serial == tx->serial;
 }
 
+uint32_t mb__tx_kept_depth(const mb_conn *conn)
+{
+  uint32_t depth = 0;
+  while (depth < conn->depth && !conn->levels[depth].dropped)
+    depth++;
+  return depth;
+}
+
 bool mb_tx_is_open(const mb_tx *tx)
 {
-  return names_open_level(tx) && !tx->conn->levels[tx->depth - 1].dropped;
+  return names_open_level(tx) && tx->depth <= mb__tx_kept_depth(tx->conn);
 }
 
 void mb_tx_innermost(mb_conn *conn, mb_tx *out)
 {
   *out = (mb_tx){.conn = conn, .borrow = mb_conn_borrow(conn)};
-  uint32_t depth = conn->depth;
-  while (depth > 0 && conn->levels[depth - 1].dropped)
-    depth--;
+  const uint32_t depth = mb__tx_kept_depth(conn);
   if (depth > 0) {
     out->depth = depth;
     out->serial = conn->levels[depth - 1].serial;
@@ -56,9 +62,10 @@ static void follow_deadlines(mb_conn *conn)
 
 static void pop_to(mb_conn *conn, uint32_t depth)
 {
-  conn->depth = depth;
+  if (depth < conn->depth)
+    conn->depth = depth;
   follow_deadlines(conn);
-  if (depth == 0)
+  if (conn->depth == 0)
     conn->verdict = (mb__verdict){.over = false};
 }
 
@@ -68,8 +75,7 @@ static mb_status reserve(mb_conn *conn, mb_error *error)
   if (conn->depth < conn->levels_room)
     return MB_OK;
   const uint32_t room = conn->levels_room == 0 ? 4 : conn->levels_room * 2;
-  mb__level *levels =
-      mb__host.reallocate(conn->levels, room * sizeof *levels);
+  mb__level *levels = mb__host.reallocate(conn->levels, room * sizeof *levels);
   if (levels == NULL)
     return mb__out_of_memory(error);
   conn->levels = levels;
@@ -79,12 +85,12 @@ static mb_status reserve(mb_conn *conn, mb_error *error)
 
 /* --- What the session says ---------------------------------------------- */
 
-static void condemn(mb_conn *conn, const mb_error *error)
+static void condemn(mb_conn *conn, bool late, const mb_error *error)
 {
   mb__verdict *verdict = &conn->verdict;
   if (verdict->over)
     return;
-  *verdict = (mb__verdict){.over = true};
+  *verdict = (mb__verdict){.over = true, .late = late};
   if (error == NULL)
     return;
   size_t size;
@@ -95,6 +101,14 @@ static void condemn(mb_conn *conn, const mb_error *error)
   verdict->flags = error->flags & MB_RETRYABLE;
 }
 
+/* A connection that is lost takes its transaction with it: as if it had never
+ * been, unless it may have been committed. */
+static void offer_retry(const mb_conn *conn, mb_error *error)
+{
+  if (conn->dead && mb_class_is(error->class, MB_CONNECTIVITY))
+    error->flags |= MB_RETRYABLE;
+}
+
 void mb__tx_follow(mb_conn *conn, mb_error *error)
 {
   conn->transaction = conn->driver->transaction_state(conn->impl);
@@ -102,8 +116,10 @@ void mb__tx_follow(mb_conn *conn, mb_error *error)
     return;
   const bool late = error != NULL && conn->tx_deadline_ns != MB_NEVER &&
                     mb__host.now_ns() >= conn->tx_deadline_ns;
+  if (error != NULL)
+    offer_retry(conn, error);
   if (conn->transaction != MB_TRANSACTION_ACTIVE || conn->dead || late)
-    condemn(conn, error);
+    condemn(conn, late, error);
   if (error != NULL && conn->verdict.over)
     error->flags |= MB_TRANSACTION_DEAD;
 }
@@ -117,14 +133,14 @@ static void reconsider(mb_conn *conn)
 }
 
 static mb_status refuse_over(
-    const mb_conn *conn, const char *what, mb_error *error)
+    const mb_conn *conn, const char *what, const char *advice, mb_error *error)
 {
   const mb__verdict *verdict = &conn->verdict;
-  mb__host.fail(error, MB_ENGINE,
-      "%s: the transaction %s%s%s; roll it back", what,
+  mb__host.fail(error, verdict->late ? MB_TIMEOUT : MB_ENGINE,
+      "%s: the transaction %s%s%s%s", what,
       conn->transaction == MB_TRANSACTION_NONE ? "was ended by the database"
                                                : "has failed",
-      verdict->message[0] != '\0' ? ": " : "", verdict->message);
+      verdict->message[0] != '\0' ? ": " : "", verdict->message, advice);
   error->flags = MB_TRANSACTION_DEAD | verdict->flags;
   return MB_ERROR;
 }
@@ -148,7 +164,7 @@ mb_status mb__tx_check(mb_conn *conn, const mb_tx *tx, mb_error *error)
                      "it first"
                    : "a nested transaction is open: use it, or end it first");
   if (tx != NULL && conn->verdict.over)
-    return refuse_over(conn, "not run", error);
+    return refuse_over(conn, "not run", "; roll it back", error);
   return MB_OK;
 }
 
@@ -156,8 +172,9 @@ mb_status mb__tx_check(mb_conn *conn, const mb_tx *tx, mb_error *error)
 
 static mb_status send(mb_conn *conn, const char *sql, mb_error *error)
 {
-  return conn->driver->exec_text(conn->impl, sql, strlen(sql),
-      &conn->tx.result, &conn->op, error);
+  conn->tx.result = (mb_result){.affected = -1};
+  return conn->driver->exec_text(
+      conn->impl, sql, strlen(sql), &conn->tx.result, &conn->op, error);
 }
 
 static const char *const isolation_words[] = {
@@ -184,9 +201,21 @@ static mb_status send_begin(mb_conn *conn, mb_error *error)
 
 static mb_status send_commit(mb_conn *conn, mb_error *error)
 {
+  conn->tx.sent = true;
+  conn->tx.result = (mb_result){.affected = -1};
   return conn->driver->commit != NULL
              ? conn->driver->commit(conn->impl, &conn->op, error)
              : send(conn, "commit", error);
+}
+
+/* COMMIT of a transaction that has failed rolls back, and may call that a
+ * success. */
+static mb_status check_commit(const mb_conn *conn, mb_error *error)
+{
+  if (strcmp(conn->tx.result.tag, "ROLLBACK") != 0)
+    return MB_OK;
+  return mb__host.fail(error, MB_ENGINE,
+      "not committed: the transaction had failed and was rolled back");
 }
 
 static mb_status send_rollback(mb_conn *conn, mb_error *error)
@@ -269,9 +298,17 @@ static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
         MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     }
     MB_TASK_AWAIT(conn->tx.at, status, conn, send_begin(conn, error));
-    if (status == MB_ERROR)
+    if (status == MB_ERROR && error->origin == MB_ORIGIN_STATEMENT)
       error->origin = MB_ORIGIN_BEGIN;
   } else {
+    if (mb__conn_is_occupied(conn)) {
+      MB_TASK_CALL(conn->tx.at, status, mb__stmt_spool_all(conn, error));
+      if (status == MB_ERROR)
+        MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
+    }
+    /* No savepoint can be set in a transaction that is over. */
+    if (mb__tx_check(conn, conn->tx.parent, error) != MB_OK)
+      MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     MB_TASK_AWAIT(conn->tx.at, status, conn,
         send_savepoint(conn, conn->driver->savepoint, "savepoint",
             conn->depth + 1, error));
@@ -296,16 +333,15 @@ mb_status mb_tx_begin(mb_conn *conn, const mb_tx *parent,
   if (options == NULL)
     options = &defaults;
   if (check_options(conn, options, parent != NULL, error) != MB_OK ||
-      mb__conn_bound(conn, conn->connector->settings.timeout_ns, NULL,
-          error) != MB_OK) {
+      mb__conn_bound(conn, conn->connector->settings.timeout_ns, NULL, error) !=
+          MB_OK) {
     mb__conn_leave(conn, error);
     return MB_ERROR;
   }
   conn->tx.parent = parent;
   conn->tx.begin = options->begin;
-  conn->tx.deadline_ns = options->timeout_ns > 0
-                             ? mb__host.now_ns() + options->timeout_ns
-                             : MB_NEVER;
+  conn->tx.deadline_ns =
+      options->timeout_ns > 0 ? mb__deadline_ns(options->timeout_ns) : MB_NEVER;
   if (conn->tx.deadline_ns < conn->op.deadline_ns) {
     conn->op.deadline_ns = conn->tx.deadline_ns;
     conn->op.bounded = true;
@@ -320,21 +356,22 @@ mb_status mb__tx_unwind(mb_conn *conn, uint32_t depth, mb_error *error)
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(conn->tx.unwind_at);
-  conn->tx.failed = false;
-  MB_TASK_CALL(conn->tx.unwind_at, status,
-      mb__stmt_finish_from(conn, depth + 1, error));
+  /* A run that ends badly has ended; the rollback decides. */
+  do {
+    MB_TASK_CALL(conn->tx.unwind_at, status,
+        mb__stmt_finish_from(conn, depth + 1, error));
+  } while (status == MB_ERROR && !conn->dead);
   conn->tx.failed = status == MB_ERROR;
   if (conn->dead) {
-    ; /* with the session everything in it goes */
+    mb__stmt_forget_from(conn, depth + 1); /* all goes with the session */
   } else if (depth == 0) {
-    MB_TASK_AWAIT(
-        conn->tx.unwind_at, status, conn, send_rollback(conn, error));
+    MB_TASK_AWAIT(conn->tx.unwind_at, status, conn, send_rollback(conn, error));
     conn->tx.failed = status == MB_ERROR;
   } else if (conn->driver->transaction_state(conn->impl) !=
              MB_TRANSACTION_NONE) {
     MB_TASK_AWAIT(conn->tx.unwind_at, status, conn,
-        send_savepoint(conn, conn->driver->rollback_to,
-            "rollback to savepoint", depth + 1, error));
+        send_savepoint(conn, conn->driver->rollback_to, "rollback to savepoint",
+            depth + 1, error));
     if (status != MB_ERROR)
       MB_TASK_AWAIT(conn->tx.unwind_at, status, conn,
           send_savepoint(conn, conn->driver->release_savepoint,
@@ -356,13 +393,20 @@ static mb_status rollback_step(mb_conn *conn, void *argument, mb_error *error)
   return mb__tx_unwind(conn, conn->tx.target, error);
 }
 
+/* Leaves levels of a session that is lost. */
+static void leave_lost(mb_conn *conn, uint32_t depth)
+{
+  mb__stmt_forget_from(conn, depth + 1);
+  pop_to(conn, depth);
+}
+
 mb_status mb_tx_rollback(const mb_tx *tx, mb_error *error)
 {
   if (!names_open_level(tx))
     return refuse_closed(tx, error);
   mb_conn *conn = tx->conn;
-  if (conn->dead) {
-    pop_to(conn, tx->depth - 1);
+  if (conn->dead && !conn->inherited) {
+    leave_lost(conn, tx->depth - 1);
     return MB_OK; /* the database rolls back what was lost */
   }
   if (mb__conn_enter(conn, error) != MB_OK)
@@ -375,10 +419,13 @@ mb_status mb_tx_rollback(const mb_tx *tx, mb_error *error)
 /* A commit has failed: the reason stays, whatever the rollback says. */
 static void draw_conclusions(mb_conn *conn, mb_error *error)
 {
-  if ((error->flags & MB_CONNECTION_DEAD) && (error->flags & MB_SENT))
+  if (conn->tx.sent && (error->flags & MB_CONNECTION_DEAD) &&
+      (error->flags & MB_SENT))
     error->flags |= MB_COMMIT_UNKNOWN;
   if (error->flags & MB_COMMIT_UNKNOWN)
     error->flags &= ~(unsigned)MB_RETRYABLE;
+  else
+    offer_retry(conn, error);
   error->flags |= MB_TRANSACTION_DEAD;
   conn->tx.reason = *error;
 }
@@ -389,23 +436,28 @@ static mb_status commit_step(mb_conn *conn, void *argument, mb_error *error)
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(conn->tx.at);
+  conn->tx.sent = false;
   MB_TASK_CALL(conn->tx.at, status, mb__conn_settle(conn, error));
-  if (status == MB_ERROR)
-    MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
   if (conn->tx.target >= conn->depth)
     MB_TASK_LEAVE(conn->tx.at,
-        mb__host.fail(error, MB_USAGE,
-            "the transaction has ended: the one around it was dropped"));
-  MB_TASK_CALL(conn->tx.at, status,
-      mb__stmt_finish_from(conn, conn->tx.target + 1, error));
+        status == MB_ERROR
+            ? MB_ERROR
+            : mb__host.fail(error, MB_USAGE,
+                  "the transaction has ended: the one around it was dropped"));
+  if (status != MB_ERROR)
+    MB_TASK_CALL(conn->tx.at, status,
+        mb__stmt_finish_from(conn, conn->tx.target + 1, error));
   if (status != MB_ERROR && conn->verdict.over)
-    status = refuse_over(conn, "not committed", error);
-  if (status != MB_ERROR && conn->tx.target == 0)
+    status = refuse_over(conn, "not committed", "", error);
+  if (status != MB_ERROR && conn->tx.target == 0) {
     MB_TASK_AWAIT(conn->tx.at, status, conn, send_commit(conn, error));
-  else if (status != MB_ERROR)
+    if (status != MB_ERROR)
+      status = check_commit(conn, error);
+  } else if (status != MB_ERROR) {
     MB_TASK_AWAIT(conn->tx.at, status, conn,
         send_savepoint(conn, conn->driver->release_savepoint,
             "release savepoint", conn->tx.target + 1, error));
+  }
   if (status != MB_ERROR) {
     pop_to(conn, conn->tx.target);
     MB_TASK_LEAVE(conn->tx.at, MB_OK);
@@ -427,15 +479,15 @@ mb_status mb_tx_commit(const mb_tx *tx, mb_error *error)
     return refuse_closed(tx, error);
   mb_conn *conn = tx->conn;
   if (mb__conn_enter(conn, error) != MB_OK) {
-    if (conn->dead)
-      pop_to(conn, tx->depth - 1);
+    if (conn->dead && !conn->inherited)
+      leave_lost(conn, tx->depth - 1);
     return MB_ERROR;
   }
   conn->tx.target = tx->depth - 1;
-  if (mb__conn_bound(conn, conn->connector->settings.timeout_ns, NULL,
-          error) != MB_OK) {
+  if (mb__conn_bound(conn, conn->connector->settings.timeout_ns, NULL, error) !=
+      MB_OK) {
     /* Too late to commit. */
-    condemn(conn, error);
+    condemn(conn, true, error);
     mb__conn_limit(conn, conn->connector->settings.timeout_ns);
   }
   return mb__conn_run(conn, commit_step, NULL, error);

@@ -1,11 +1,11 @@
 /*
  * wait.c: bringing a driver's call to its end, in time.
  *
- * An operation that runs out of time, or is cancelled, is ended in three phases:
- * the database is asked to stop it, then there is a time of grace for its
- * answer, then the socket is shut down and the connection is lost.  Whatever the
- * phase, the connection is afterwards either fit for use or dead: an answer is
- * never left unread, and a request to stop never overtakes the operation.
+ * An operation that runs out of time, or is cancelled, is ended in three
+ * phases: the database is asked to stop it, then there is a time of grace for
+ * its answer, then the socket is shut down and the connection is lost. Whatever
+ * the phase, the connection is afterwards either fit for use or dead: an answer
+ * is never left unread, and a request to stop never overtakes the operation.
  */
 #include "connection.h"
 
@@ -16,6 +16,10 @@
 #define NS_PER_MS 1000000
 /* For how long a call may take to notice that its socket was shut down. */
 #define SHUT_LIMIT_NS (100 * (int64_t)NS_PER_MS)
+#define POLL_LIMIT_MS 60000
+/* How often it is looked whether a request to stop has returned, or somebody
+ * has cancelled, where nothing tells. */
+#define LOOK_MS 2
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -28,12 +32,29 @@ static int64_t next_look_ns(const mb_conn *conn)
   const int64_t driver_ns = conn->op.wait.deadline_ns;
   switch (conn->phase) {
   case MB__PHASE_RUNNING:
-    return earlier(driver_ns, conn->op.deadline_ns);
+    /* Somebody may have cancelled it since. */
+    return atomic_load(&conn->op.stop) != MB_GO_ON
+               ? 0
+               : earlier(driver_ns, conn->op.deadline_ns);
   case MB__PHASE_ASKED:
   case MB__PHASE_SHUT:
     return earlier(driver_ns, conn->grace_end_ns);
+  case MB__PHASE_ENDED:
+    return driver_ns;
   }
   return driver_ns;
+}
+
+/* How long poll may sleep; -1: for ever. */
+static int poll_timeout_ms(int64_t look_ns)
+{
+  if (look_ns == MB_NEVER)
+    return -1;
+  const int64_t left_ns = look_ns - mb__host.now_ns();
+  /* Rounded up, so that the time has come when poll returns. */
+  return left_ns <= 0
+             ? 0
+             : (int)earlier((left_ns - 1) / NS_PER_MS + 1, POLL_LIMIT_MS);
 }
 
 /* Waits for the socket, a cancel or the time, and says what became ready. */
@@ -41,29 +62,22 @@ static unsigned wait_for_something(mb_conn *conn)
 {
   struct pollfd fds[2];
   nfds_t n = 1;
-  fds[0].fd = conn->op.wait.fd;
+  /* A closed or broken socket reports itself even to who waits for nothing. */
+  fds[0].fd = conn->op.wait.events != 0 ? conn->op.wait.fd : -1;
   fds[0].events = 0;
   fds[0].revents = 0;
   if (conn->op.wait.events & MB_READABLE_FD)
     fds[0].events |= POLLIN;
   if (conn->op.wait.events & MB_WRITABLE_FD)
     fds[0].events |= POLLOUT;
+  int timeout_ms = poll_timeout_ms(next_look_ns(conn));
   if (conn->phase == MB__PHASE_RUNNING && conn->listener.cancellation != NULL) {
     fds[1].fd = mb__cancellation_fd(conn->listener.cancellation);
     fds[1].events = POLLIN;
     fds[1].revents = 0;
     n = 2;
-  }
-
-  const int64_t look_ns = next_look_ns(conn);
-  int timeout_ms = -1;
-  if (look_ns != MB_NEVER) {
-    const int64_t left_ns = look_ns - mb__host.now_ns();
-    /* Rounded up, so that the time has come when poll returns. */
-    timeout_ms = left_ns <= 0 ? 0
-                              : (int)earlier(
-                                    (left_ns + NS_PER_MS - 1) / NS_PER_MS,
-                                    60 * 1000);
+    if (fds[1].fd < 0 && (timeout_ms < 0 || timeout_ms > LOOK_MS))
+      timeout_ms = LOOK_MS;
   }
   if (poll(fds, n, timeout_ms) <= 0 || fds[0].revents == 0)
     return 0;
@@ -80,10 +94,15 @@ static unsigned wait_for_something(mb_conn *conn)
 /* The operation did not end by itself: why, and that the connection is gone. */
 static mb_status give_up(mb_conn *conn, unsigned flags, mb_error *error)
 {
+  char reason[MB__REASON_ROOM] = "";
   conn->dead = true;
   if (atomic_load(&conn->op.stop) == MB_STOP_CANCEL) {
-    mb__host.fail(
-        error, MB_CANCELED, "cancelled; the connection was dropped");
+    if (conn->listener.cancellation != NULL)
+      mb_cancellation_reason(
+          conn->listener.cancellation, reason, sizeof reason);
+    mb__host.fail(error, MB_CANCELED,
+        "cancelled%s%s; the connection was dropped",
+        reason[0] != '\0' ? ": " : "", reason);
   } else if (conn->connecting) {
     mb__host.fail(error, MB_CONNECTIVITY, "could not connect in time");
     error->flags |= MB_TIMED_OUT;
@@ -91,28 +110,24 @@ static mb_status give_up(mb_conn *conn, unsigned flags, mb_error *error)
     mb__host.fail(error, MB_TIMEOUT,
         "the database did not stop in time; the connection was dropped");
   }
-  error->flags |= flags | MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD | MB_SENT;
+  error->flags |= flags | MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD;
   return MB_ERROR;
 }
 
-/* Shuts the socket down under the call and takes its last answer. */
-static mb_status shut(mb_conn *conn, mb_error *error)
+mb_status mb__conn_lost(mb_conn *conn, mb_error *error)
+{
+  if (atomic_load(&conn->op.stop) != MB_GO_ON)
+    return give_up(conn, 0, error);
+  return mb__conn_refuse(conn, error);
+}
+
+/* Shuts the socket down under the call, which has a moment to notice. */
+static void shut(mb_conn *conn)
 {
   conn->phase = MB__PHASE_SHUT;
   conn->dead = true;
   mb__canceller_shut(conn->canceller);
   conn->grace_end_ns = mb__host.now_ns() + SHUT_LIMIT_NS;
-  for (;;) {
-    const unsigned ready = wait_for_something(conn);
-    const mb_status status =
-        conn->driver->resume(conn->impl, ready, &conn->op, error);
-    if (status == MB_ERROR)
-      return give_up(conn, error->flags, error);
-    if (status != MB_WAIT)
-      return status;
-    if (mb__host.now_ns() >= conn->grace_end_ns)
-      return give_up(conn, 0, error);
-  }
 }
 
 /* Time is up, or somebody wants it to end: begins to end the operation. */
@@ -128,21 +143,67 @@ static void ask(mb_conn *conn)
   if (conn->connecting ||
       !mb__canceller_ask(conn->canceller, conn->grace_end_ns))
     conn->grace_end_ns = 0;
+  /* Without room to keep an answer, the asking is waited for in place. */
+  if (!conn->blocking && conn->kept == NULL)
+    conn->kept = mb__host.allocate(sizeof *conn->kept);
+}
+
+/* Waits for nothing but a little time. */
+static mb_status look_again(mb_conn *conn)
+{
+  conn->op.wait.fd = -1;
+  conn->op.wait.events = 0;
+  conn->op.wait.deadline_ns = mb__host.now_ns() + (int64_t)LOOK_MS * NS_PER_MS;
+  return MB_WAIT;
+}
+
+/* The call has ended, but nobody may use the connection before the request to
+ * stop it has returned: a non-blocking caller is not held up for that. */
+static mb_status keep(mb_conn *conn, mb_status status, const mb_error *error)
+{
+  conn->phase = MB__PHASE_ENDED;
+  conn->answer = status;
+  if (status == MB_ERROR)
+    *conn->kept = *error;
+  return look_again(conn);
+}
+
+static mb_status look_for_asking(mb_conn *conn, mb_error *error)
+{
+  if (mb__host.now_ns() < conn->grace_end_ns &&
+      !mb__canceller_await(conn->canceller, 0))
+    return look_again(conn);
+  conn->phase = MB__PHASE_ASKED;
+  if (conn->answer == MB_ERROR)
+    *error = *conn->kept;
+  mb__host.release(conn->kept);
+  conn->kept = NULL;
+  return conn->answer;
 }
 
 /* One step: what became ready is handed to the driver. */
 static mb_status advance(mb_conn *conn, unsigned ready, mb_error *error)
 {
+  if (conn->phase == MB__PHASE_ENDED)
+    return look_for_asking(conn, error);
   if (conn->phase == MB__PHASE_RUNNING && mb_op_stopped(&mb__host, &conn->op))
     ask(conn);
-  if (ready == 0) {
-    const int64_t now_ns = mb__host.now_ns();
-    if (conn->phase == MB__PHASE_ASKED && now_ns >= conn->grace_end_ns)
-      return shut(conn, error);
-    if (now_ns < conn->op.wait.deadline_ns)
-      return MB_WAIT;
+  /* Whatever the socket brings: the end of the grace is the end. */
+  if (conn->phase == MB__PHASE_ASKED &&
+      mb__host.now_ns() >= conn->grace_end_ns) {
+    shut(conn);
+    return MB_WAIT;
   }
-  return conn->driver->resume(conn->impl, ready, &conn->op, error);
+  mb_status status = MB_WAIT;
+  if (ready != 0 || mb__host.now_ns() >= conn->op.wait.deadline_ns)
+    status = conn->driver->resume(conn->impl, ready, &conn->op, error);
+  if (conn->phase != MB__PHASE_SHUT)
+    return status;
+  if (status == MB_ERROR)
+    return give_up(conn, error->flags | MB_SENT, error);
+  return status == MB_WAIT && mb__host.now_ns() >= conn->grace_end_ns
+             ? give_up(conn, MB_SENT, error)
+             : status;
 }
 
 /* A call was stopped: the reason is ours to name. */
@@ -151,11 +212,13 @@ static void name_reason(mb_conn *conn, mb_error *error)
   const int stop = atomic_load(&conn->op.stop);
   if (stop == MB_STOP_CANCEL && conn->listener.cancellation != NULL) {
     const unsigned flags = error->flags;
+    const mb_origin origin = error->origin;
     mb__cancellation_fail(conn->listener.cancellation, error);
     error->flags = flags;
-  } else if (stop == MB_STOP_TIMEOUT || (conn->op.deadline_ns != MB_NEVER &&
-                                            mb__host.now_ns() >=
-                                                conn->op.deadline_ns)) {
+    error->origin = origin;
+  } else if (stop == MB_STOP_TIMEOUT ||
+             (conn->op.deadline_ns != MB_NEVER &&
+                 mb__host.now_ns() >= conn->op.deadline_ns)) {
     error->class = conn->connecting ? MB_CONNECTIVITY : MB_TIMEOUT;
     error->flags |= conn->connecting ? MB_TIMED_OUT : 0u;
   }
@@ -164,15 +227,28 @@ static void name_reason(mb_conn *conn, mb_error *error)
 /* What a call has come to, once no request to stop it is under way. */
 static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
 {
-  if (conn->phase == MB__PHASE_ASKED &&
-      !mb__canceller_await(conn->canceller, conn->grace_end_ns))
-    conn->dead = true; /* nothing may be sent while the request may arrive */
+  if (conn->phase == MB__PHASE_ASKED) {
+    const bool returned = mb__canceller_await(conn->canceller,
+        conn->blocking || conn->kept == NULL ? conn->grace_end_ns : 0);
+    if (!returned && mb__host.now_ns() < conn->grace_end_ns)
+      return keep(conn, status, error);
+    if (!returned) {
+      /* Nothing may be sent while the request may arrive. */
+      conn->dead = true;
+      mb__canceller_shut(conn->canceller);
+    }
+  }
   conn->phase = MB__PHASE_RUNNING;
   if (status != MB_ERROR)
     return status;
 
   if (error->class == MB_CANCELED)
     name_reason(conn, error);
+  if (error->origin == MB_ORIGIN_RESET) {
+    /* What the borrower before has set is still set, and nothing was run. */
+    conn->dead = true;
+    error->flags |= MB_RETRYABLE;
+  }
   if (error->flags & MB_CONNECTION_DEAD)
     conn->dead = true;
   if (conn->dead)
@@ -190,16 +266,26 @@ static mb_status distrust(mb_conn *conn, mb_error *error)
   return MB_ERROR;
 }
 
+/* Waits, where the caller lets it, and draws the consequences. */
+static mb_status bring(mb_conn *conn, mb_status status, mb_error *error)
+{
+  for (;;) {
+    while (status == MB_WAIT) {
+      if (!conn->blocking)
+        return MB_WAIT;
+      status = advance(conn, wait_for_something(conn), error);
+    }
+    status = conclude(conn, status, error);
+    if (status != MB_WAIT)
+      return status;
+  }
+}
+
 mb_status mb__conn_bring(mb_conn *conn, mb_status status, mb_error *error)
 {
   if (status == MB_WAIT && conn->driver->resume == NULL)
     status = distrust(conn, error);
-  while (status == MB_WAIT) {
-    if (!conn->blocking)
-      return MB_WAIT;
-    status = advance(conn, wait_for_something(conn), error);
-  }
-  return conclude(conn, status, error);
+  return bring(conn, status, error);
 }
 
 void mb_conn_wait(const mb_conn *conn, mb_wait *out)
@@ -210,11 +296,12 @@ void mb_conn_wait(const mb_conn *conn, mb_wait *out)
 
 mb_status mb_conn_resume(mb_conn *conn, unsigned ready, mb_error *error)
 {
-  if (conn->step == NULL || !atomic_load(&conn->entered))
+  if (!conn->waiting)
     return mb__host.fail(error, MB_USAGE, "no operation is waiting");
-  const mb_status status = advance(conn, ready, error);
+  conn->waiting = false; /* it goes on: nobody may do that inside it */
+  const mb_status status = bring(conn, advance(conn, ready, error), error);
   if (status == MB_WAIT)
-    return MB_WAIT;
-  conn->answer = conclude(conn, status, error);
+    return mb__conn_suspend(conn, conn->step, conn->step_argument);
+  conn->answer = status;
   return mb__conn_run(conn, conn->step, conn->step_argument, error);
 }

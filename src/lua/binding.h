@@ -14,6 +14,8 @@
 #include "../moonbase.h"
 #include "compat.h"
 
+#include <math.h>
+
 /* --- The state ---------------------------------------------------------- */
 
 #define MB_LUA_SHAPES 256 /* shapes that are remembered; a power of two */
@@ -46,8 +48,12 @@ typedef struct mb_lua {
   struct mb_lua_session *transactions; /* open ones, the latest first */
   struct mb_lua_lease *leases;         /* with users */
   mb_conn *expanding; /* of the statement whose fragments are being joined */
+  /* The metatable by which a value's kind was found last (MB_LUA_KINDS keeps it
+   * alive), and that kind. */
+  const void *kind_metatable;
+  int kind;
   bool has_raised; /* a callback has left an error in the registry */
-  const void *looped; /* the Rows that were read last, if they are alive */
+  const void *called; /* the handle that was called last, if it is alive */
 } mb_lua;
 
 /* The upvalues of every function of the binding. */
@@ -104,6 +110,7 @@ typedef enum mb_lua_kind {
 typedef struct mb_lua_head {
   const void *mark;
   mb_lua_kind kind;
+  bool collected; /* its finalizer has run */
 } mb_lua_head;
 
 extern const char mb_lua_mark;
@@ -116,6 +123,26 @@ static inline mb_lua_head *mb_lua_handle(lua_State *L, int index)
     return NULL;
   mb_lua_head *head = lua_touserdata(L, index);
   return head->mark == &mb_lua_mark ? head : NULL;
+}
+
+/* The handle at index 1, or NULL.  In a loop it is the one of the last call. */
+static inline mb_lua_head *mb_lua_called(lua_State *L, mb_lua *lua)
+{
+  void *given = lua_touserdata(L, 1);
+  if (given != NULL && given == lua->called)
+    return given;
+  mb_lua_head *head = mb_lua_handle(L, 1);
+  lua->called = head != NULL && !head->collected ? head : NULL;
+  return head;
+}
+
+/* The handle is being finalized.  It may still be called, by another finalizer,
+ * but nobody is told when its memory is freed. */
+static inline void mb_lua_forget(mb_lua *lua, mb_lua_head *head)
+{
+  head->collected = true;
+  if (lua->called == head)
+    lua->called = NULL;
 }
 
 /* Creates a handle: zeroed but for its head, with n values beside it. */
@@ -246,7 +273,8 @@ void mb_lua_push_view(lua_State *L, mb_conn *conn);
 void mb_lua_push_error(
     lua_State *L, const mb_error *error, mb_pool *pool, int sql);
 /* Raises a UsageError. */
-int mb_lua_usage(lua_State *L, const char *format, ...) MB_PRINTF(2, 3);
+int mb_lua_usage(lua_State *L, const char *format, ...)
+    MB_PRINTF(2, 3) COMPAT_NORETURN;
 /* What a function that has failed returns: raises, or gives nil and the error.
  * A UsageError is always raised. */
 int mb_lua_fail(lua_State *L, const mb_lua_config *config,
@@ -280,25 +308,30 @@ static inline bool mb_lua_read_simple(
     out->as.bytes.data = lua_tolstring(L, index, &out->as.bytes.size);
     return true;
   }
+  if (type != LUA_TNUMBER)
+    return false;
 #if COMPAT_HAS_INTEGERS
-  if (type == LUA_TNUMBER && lua_isinteger(L, index)) {
+  if (lua_isinteger(L, index)) {
     out->tag = MB_INT64;
     out->as.integer = lua_tointeger(L, index);
     return true;
   }
+  out->tag = MB_DOUBLE;
+  out->as.real = lua_tonumber(L, index);
 #else
-  if (type == LUA_TNUMBER) {
-    const lua_Number number = lua_tonumber(L, index);
-    /* Not 0, which may be -0.0. */
-    if (number >= 1 && number <= (lua_Number)MB_LUA_EXACT_MAX &&
-        number == (lua_Number)(int64_t)number) {
-      out->tag = MB_INT64;
-      out->as.integer = (int64_t)number;
-      return true;
-    }
+  const lua_Number number = lua_tonumber(L, index);
+  if (number >= -(lua_Number)MB_LUA_EXACT_MAX &&
+      number <= (lua_Number)MB_LUA_EXACT_MAX &&
+      number == (lua_Number)(int64_t)number &&
+      !(number == 0 && signbit(number))) {
+    out->tag = MB_INT64;
+    out->as.integer = (int64_t)number;
+    return true;
   }
+  out->tag = MB_DOUBLE;
+  out->as.real = number;
 #endif
-  return false;
+  return true;
 }
 /* Whether the value at index (not relative to the top) is the configured null,
  * which may be anything. */
@@ -306,13 +339,17 @@ bool mb_lua_is_null(lua_State *L, const mb_lua_config *config, int index);
 /* The kind of a table: an mb_tag, MB_LUA_FRAGMENT, MB_LUA_PARAMS; 0: a plain
  * table, or no table; -1: another metatable. */
 int mb_lua_kind_of(lua_State *L, int index);
+/* Reads a table of that kind, as mb_lua_read_value does, which is no null. */
+MB_CHECKED mb_status mb_lua_read_table(lua_State *L,
+    const mb_lua_config *config, int index, int kind, mb_value *out,
+    mb_error *error);
 
 /* The values for a statement. */
 typedef struct mb_lua_params {
   mb_value room[16];
   mb_value *values;
   size_t n;
-  int first;        /* index of the first argument */
+  int first, top;   /* indices of the first and the last argument */
   bool is_fragment; /* one of them is SQL: nothing was read */
 } mb_lua_params;
 
@@ -486,6 +523,7 @@ int mb_lua_begin(lua_State *L);
 int mb_lua_commit(lua_State *L);
 int mb_lua_rollback(lua_State *L);
 int mb_lua_is_open(lua_State *L);
+int mb_lua_is_lost(lua_State *L);
 int mb_lua_current(lua_State *L);
 int mb_lua_close_connection(lua_State *L);
 int mb_lua_close_database(lua_State *L);

@@ -315,7 +315,8 @@ mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
 
 void mb_lua_run_open(lua_State *L, mb_lua_run *run)
 {
-  mb_lua_head *head = mb_lua_handle(L, 1);
+  run->lua = mb_lua_enter(L);
+  mb_lua_head *head = mb_lua_called(L, run->lua);
   if (head != NULL && head->kind == MB_LUA_STATEMENT) {
     run->prepared = (mb_lua_statement *)head;
     run->session = run->prepared->session;
@@ -325,7 +326,6 @@ void mb_lua_run_open(lua_State *L, mb_lua_run *run)
                        ? (mb_lua_session *)head
                        : mb_lua_check_session(L, 1);
   }
-  run->lua = mb_lua_enter(L);
   run->config = &run->session->config;
   run->conn = NULL;
   run->shared = NULL;
@@ -403,7 +403,6 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
                 : find_text(L, run)) != MB_OK)
     return MB_ERROR;
   const int first = prepared ? 2 : 3;
-  const int top = lua_gettop(L);
   if (mb_lua_read_params(
           L, run->config, run->stmt, first, &run->params, &run->error) != MB_OK)
     return MB_ERROR;
@@ -412,7 +411,7 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
   if (prepared)
     return mb_error_fill(&run->error, MB_USAGE,
         "a fragment of SQL cannot be a parameter of a prepared statement");
-  lua_settop(L, top);
+  lua_settop(L, run->params.top);
   if (mb_lua_run_expand(L, run) != MB_OK || find_text(L, run) != MB_OK)
     return MB_ERROR;
   return mb_lua_read_params(
@@ -452,7 +451,6 @@ void mb_lua_run_leave(mb_lua_run *run)
     return;
   if (run->frame->conn != NULL)
     mb_conn_release(run->frame->conn);
-  *run->frame = (mb_lua_frame){.conn = NULL};
   run->frame = NULL;
   run->lua->n_frames--;
 }

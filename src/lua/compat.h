@@ -13,6 +13,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What does not return; Lua's headers do not say it. */
+#if defined(__GNUC__)
+#  define COMPAT_NORETURN __attribute__((noreturn))
+#else
+#  define COMPAT_NORETURN
+#endif
+int lua_error(lua_State *L) COMPAT_NORETURN;
+int luaL_error(lua_State *L, const char *format, ...) COMPAT_NORETURN;
+
 /* Integers of 64 bits are a type of the language. */
 #define COMPAT_HAS_INTEGERS (LUA_VERSION_NUM >= 503)
 /* A for loop takes a fourth value, which it closes. */

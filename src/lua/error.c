@@ -154,7 +154,7 @@ int mb_lua_usage(lua_State *L, const char *format, ...)
   va_end(arguments);
   mb_error_fill(&error, MB_USAGE, message);
   mb_lua_push_error(L, &error, NULL, 0);
-  return lua_error(L);
+  lua_error(L);
 }
 
 int mb_lua_fail(lua_State *L, const mb_lua_config *config,

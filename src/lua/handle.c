@@ -392,12 +392,13 @@ static int finish_transaction(lua_State *L,
   if (status == MB_OK || !mb_tx_is_open(&session->tx))
     end_transaction(lua, session);
   if (status != MB_OK)
-    return mb_lua_fail(L, &session->config, &error, session->pool, 0);
+    return mb_lua_fail(L, NULL, &error, session->pool, 0);
   lua_pushboolean(L, 1);
   return 1;
 }
 
-/* commit(tx), rollback(tx): true. */
+/* commit(tx), rollback(tx): true.  They raise, whatever the handle says: the Lua
+ * side has something to do before it hands an error on. */
 int mb_lua_commit(lua_State *L)
 {
   return finish_transaction(L, mb_tx_commit);
@@ -414,6 +415,16 @@ int mb_lua_is_open(lua_State *L)
   (void)mb_lua_check(L, 1, MB_LUA_TRANSACTION);
   const mb_lua_session *session = push_original(L, 1);
   lua_pushboolean(L, !session->closed && mb_tx_is_open(&session->tx));
+  return 1;
+}
+
+/* is_lost(tx): its connection was taken from it before it had ended. */
+int mb_lua_is_lost(lua_State *L)
+{
+  (void)mb_lua_check(L, 1, MB_LUA_TRANSACTION);
+  const mb_lua_session *session = push_original(L, 1);
+  lua_pushboolean(L,
+      !session->closed && mb_conn_borrow(session->conn) != session->borrow);
   return 1;
 }
 
@@ -473,6 +484,7 @@ static int session_gc(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
   mb_lua_session *session = mb_lua_check_session(L, 1);
+  mb_lua_forget(lua, &session->head);
   unlist(lua, session);
   if (session->owns_tx)
     mb_tx_drop(&session->tx);

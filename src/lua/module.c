@@ -102,6 +102,13 @@ static int core_kind(lua_State *L)
   return 1;
 }
 
+/* check_session(value): raises a UsageError for what is none. */
+static int core_check_session(lua_State *L)
+{
+  (void)mb_lua_check_session(L, 1);
+  return 0;
+}
+
 /* set_close(kind, function): what __close does. */
 static int core_set_close(lua_State *L)
 {
@@ -135,6 +142,7 @@ static const luaL_Reg functions[] = {
     {"begin", mb_lua_begin},
     {"cancellation", mb_lua_cancellation_open},
     {"capability", mb_lua_capability},
+    {"check_session", core_check_session},
     {"close_connection", mb_lua_close_connection},
     {"close_database", mb_lua_close_database},
     {"collect", mb_lua_collect},
@@ -146,6 +154,7 @@ static const luaL_Reg functions[] = {
     {"extra", mb_lua_extra},
     {"insert_rows", mb_lua_insert_rows},
     {"is_closed", mb_lua_is_closed},
+    {"is_lost", mb_lua_is_lost},
     {"is_open", mb_lua_is_open},
     {"kind", core_kind},
     {"now", core_now},

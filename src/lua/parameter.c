@@ -44,27 +44,40 @@ mb_status mb_lua_name_parameter(
 
 /* --- Positional --------------------------------------------------------- */
 
+/* Reads the arguments from out->first to out->top. */
+static mb_status read_positional(lua_State *L, const mb_lua_config *config,
+    mb_lua_params *out, mb_error *error)
+{
+  const int first = out->first;
+  const int n = out->top - first + 1;
+  (void)reserve(L, out, n > 0 ? (size_t)n : 0);
+  for (int i = 0; i < n; i++) {
+    const int at = first + i;
+    const int type = lua_type(L, at);
+    if (mb_lua_read_simple(L, type, at, &out->values[i]))
+      continue;
+    const int kind = type == LUA_TTABLE ? mb_lua_kind_of(L, at) : 0;
+    if (kind == MB_LUA_FRAGMENT) {
+      out->is_fragment = true;
+      return MB_OK;
+    }
+    const mb_status status =
+        kind > 0 && !config->has_null
+            ? mb_lua_read_table(L, config, at, kind, &out->values[i], error)
+            : mb_lua_read_value(L, config, at, &out->values[i], error);
+    if (status != MB_OK)
+      return mb_lua_name_parameter(error, NULL, 0, (size_t)i + 1);
+  }
+  return MB_OK;
+}
+
 mb_status mb_lua_read_values(lua_State *L, const mb_lua_config *config,
     int first, mb_lua_params *out, mb_error *error)
 {
   out->is_fragment = false;
   out->first = first;
-  const int n = lua_gettop(L) - first + 1;
-  (void)reserve(L, out, n > 0 ? (size_t)n : 0);
-  for (int i = 0; i < n; i++) {
-    const int type = lua_type(L, first + i);
-    if (mb_lua_read_simple(L, type, first + i, &out->values[i]))
-      continue;
-    if (type == LUA_TTABLE &&
-        mb_lua_kind_of(L, first + i) == MB_LUA_FRAGMENT) {
-      out->is_fragment = true;
-      return MB_OK;
-    }
-    if (mb_lua_read_value(L, config, first + i, &out->values[i], error) !=
-        MB_OK)
-      return mb_lua_name_parameter(error, NULL, 0, (size_t)i + 1);
-  }
-  return MB_OK;
+  out->top = lua_gettop(L);
+  return read_positional(L, config, out, error);
 }
 
 /* moonbase.params: a list of n values, nils inside; n below 0: as many as the
@@ -198,9 +211,10 @@ static mb_status read_named(lua_State *L, const mb_lua_config *config,
 mb_status mb_lua_read_params(lua_State *L, const mb_lua_config *config,
     const mb_stmt *stmt, int first, mb_lua_params *out, mb_error *error)
 {
+  const int top = lua_gettop(L);
   out->is_fragment = false;
   out->first = first;
-  const int top = lua_gettop(L);
+  out->top = top;
   if (top == first && lua_type(L, first) == LUA_TTABLE) {
     const int kind = mb_lua_kind_of(L, first);
     if (kind == MB_LUA_PARAMS)
@@ -211,7 +225,7 @@ mb_status mb_lua_read_params(lua_State *L, const mb_lua_config *config,
   if (top >= first && mb_stmt_style(stmt) == MB_STYLE_NAME)
     return mb_error_fill(error, MB_USAGE,
         "the statement has named placeholders: give one table of parameters");
-  return mb_lua_read_values(L, config, first, out, error);
+  return read_positional(L, config, out, error);
 }
 
 void mb_lua_keep_values(lua_State *L, const mb_lua_params *params, int handle)

@@ -32,15 +32,12 @@ static void end(mb_lua *lua, mb_lua_rows *rows, bool finalizing)
 
 /* --- Reading ------------------------------------------------------------ */
 
-/* The rows at index 1.  In a loop they are the ones of the last call. */
-static mb_lua_rows *check_rows(lua_State *L, mb_lua *lua)
+static inline mb_lua_rows *check_rows(lua_State *L, mb_lua *lua)
 {
-  void *rows = lua_touserdata(L, 1);
-  if (rows != NULL && rows == lua->looped)
-    return rows;
-  rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  lua->looped = rows;
-  return rows;
+  mb_lua_head *head = mb_lua_called(L, lua);
+  if (head == NULL || head->kind != MB_LUA_ROWS)
+    head = mb_lua_check(L, 1, MB_LUA_ROWS);
+  return (mb_lua_rows *)head;
 }
 
 /* What is not at the connection, or no longer. */
@@ -53,8 +50,10 @@ static mb_status fetch_elsewhere(
       return MB_ROW;
     end(lua, rows, false);
   }
-  return rows->closed ? mb_error_fill(error, MB_USAGE, "the rows are closed")
-                      : MB_DONE;
+  if (!rows->closed)
+    return MB_DONE;
+  (void)mb_error_fill(error, MB_USAGE, "the rows are closed");
+  return MB_ERROR;
 }
 
 static mb_status fetch(
@@ -344,8 +343,7 @@ static int rows_gc(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  if (lua->looped == rows)
-    lua->looped = NULL;
+  mb_lua_forget(lua, &rows->head);
   end(lua, rows, true);
   return 0;
 }

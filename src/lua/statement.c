@@ -231,6 +231,14 @@ static int statement_close(lua_State *L)
   return 0;
 }
 
+static int statement_gc(lua_State *L)
+{
+  mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
+  mb_lua_forget(mb_lua_of(L), &statement->head);
+  close_statement(statement);
+  return 0;
+}
+
 static int statement_is_closed(lua_State *L)
 {
   const mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
@@ -260,7 +268,7 @@ const luaL_Reg mb_lua_statement_methods[] = {
 };
 
 const luaL_Reg mb_lua_statement_meta[] = {
-    {"__gc", statement_close},
+    {"__gc", statement_gc},
     {"__close", statement_close},
     {"__tostring", statement_tostring},
     {NULL, NULL},

@@ -2,7 +2,6 @@
 #include "binding.h"
 
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,30 +139,6 @@ static void view_string(lua_State *L, int index, mb_tag tag, mb_value *out)
   out->as.bytes.data = lua_tolstring(L, index, &out->as.bytes.size);
 }
 
-static void read_number(lua_State *L, int index, mb_value *out)
-{
-#if COMPAT_HAS_INTEGERS
-  if (lua_isinteger(L, index)) {
-    out->tag = MB_INT64;
-    out->as.integer = lua_tointeger(L, index);
-    return;
-  }
-  out->tag = MB_DOUBLE;
-  out->as.real = lua_tonumber(L, index);
-#else
-  const lua_Number number = lua_tonumber(L, index);
-  if (number >= -(lua_Number)MB_LUA_EXACT_MAX && number <= (lua_Number)MB_LUA_EXACT_MAX &&
-      number == (lua_Number)(int64_t)number &&
-      !(number == 0 && signbit(number))) {
-    out->tag = MB_INT64;
-    out->as.integer = (int64_t)number;
-    return;
-  }
-  out->tag = MB_DOUBLE;
-  out->as.real = number;
-#endif
-}
-
 /* LuaJIT's int64_t and uint64_t, which print as "1LL" and "1ULL". */
 static mb_status read_cdata(
     lua_State *L, int index, mb_value *out, mb_error *error)
@@ -284,21 +259,29 @@ static mb_status read_array(lua_State *L, const mb_lua_config *config,
 
 int mb_lua_kind_of(lua_State *L, int index)
 {
-  int kind = 0;
   if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index))
     return 0;
+  mb_lua *lua = mb_lua_of(L);
+  const void *metatable = lua_topointer(L, -1);
+  if (metatable == lua->kind_metatable) {
+    lua_pop(L, 1);
+    return lua->kind;
+  }
   lua_rawget(L, lua_upvalueindex(MB_LUA_KINDS));
-  if (lua_type(L, -1) == LUA_TNUMBER)
-    kind = (int)lua_tointeger(L, -1);
+  const int kind =
+      lua_type(L, -1) == LUA_TNUMBER ? (int)lua_tointeger(L, -1) : -1;
   lua_pop(L, 1);
-  return kind != 0 ? kind : -1;
+  if (kind > 0) {
+    lua->kind_metatable = metatable;
+    lua->kind = kind;
+  }
+  return kind;
 }
 
 /* A table that stands for a value: its kind is its metatable's. */
-static mb_status read_table(lua_State *L, const mb_lua_config *config,
-    int index, mb_value *out, mb_error *error)
+mb_status mb_lua_read_table(lua_State *L, const mb_lua_config *config,
+    int index, int kind, mb_value *out, mb_error *error)
 {
-  const int kind = mb_lua_kind_of(L, index);
   switch (kind) {
   case 0:
   case -1:
@@ -359,10 +342,8 @@ mb_status mb_lua_read_value(lua_State *L, const mb_lua_config *config,
     out->as.integer = lua_toboolean(L, index);
     return MB_OK;
   case LUA_TNUMBER:
-    read_number(L, index, out);
-    return MB_OK;
   case LUA_TSTRING:
-    view_string(L, index, MB_TEXT, out);
+    (void)mb_lua_read_simple(L, lua_type(L, index), index, out);
     return MB_OK;
   case LUA_TLIGHTUSERDATA:
     out->tag = MB_NULL;
@@ -373,7 +354,8 @@ mb_status mb_lua_read_value(lua_State *L, const mb_lua_config *config,
     out->tag = MB_NULL;
     if (mb_lua_is_null(L, config, index))
       return MB_OK;
-    return read_table(L, config, index, out, error);
+    return mb_lua_read_table(
+        L, config, index, mb_lua_kind_of(L, index), out, error);
   case COMPAT_TYPE_CDATA:
     return read_cdata(L, index, out, error);
   default:

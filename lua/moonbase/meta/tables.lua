@@ -1,0 +1,144 @@
+---@meta _
+
+--- Options that a handle has, and that `with` changes.
+---@class moonbase.HandleOptions
+---@field timeout? number seconds that the database may keep a call waiting; 0: no limit
+---@field cancel? moonbase.Cancellation
+---@field errors? "raise"|"return"
+---@field null? any what a NULL in a row is; by default an absent key
+---@field types? table<string, fun(value: any): any> functions by the declared types of columns
+---@field json? table|fun(text: string): any a module with encode and decode, or a decoder
+---@field int64? "string"|"error" what an integer is that this Lua cannot hold
+---@field decimal? "string"|"number"
+---@field booleans? boolean false: 0 and 1 stay integers
+---@field fetch_size? integer rows a trip through a cursor of the server; 0: none
+---@field placeholders? boolean false: the text has none
+
+--- What moonbase.open takes.
+---@class moonbase.OpenOptions
+---@field driver? string|userdata
+---@field path? string the file, or ":memory:"
+---@field pool? moonbase.PoolOptions
+---@field connect_timeout? number seconds; 10 by default
+---@field cancel_grace? number seconds; 2 by default
+---@field statement_cache? integer statements that a connection keeps; 256 on SQLite
+---@field init? string|string[] statements that each new connection runs
+---@field on_connect? fun(conn: moonbase.Connection)
+---@field timeout? number
+---@field errors? "raise"|"return"
+---@field null? any
+---@field types? table<string, fun(value: any): any>
+---@field json? table|fun(text: string): any
+---@field int64? "string"|"error"
+---@field decimal? "string"|"number"
+---@field booleans? boolean
+---@field fetch_size? integer
+---@field mode? "ro"|"rw"|"rwc"|"memory"
+---@field cache? "shared"|"private"
+---@field immutable? "0"|"1"
+---@field nolock? "0"|"1"
+---@field psow? "0"|"1"
+---@field modeof? string
+---@field vfs? string
+---@field pragma? string|string[] without the word pragma: "cache_size = -65536"
+---@field extensions? string|string[] paths of loadable extensions
+---@field functions? table<string, function|moonbase.FunctionOptions>
+---@field aggregates? table<string, moonbase.AggregateOptions>
+---@field collations? table<string, fun(a: string, b: string): integer>
+
+---@class moonbase.PoolOptions
+---@field max? integer connections; 10 by default
+---@field acquire_timeout? number seconds; 30 by default
+
+---@class moonbase.FunctionOptions
+---@field [1] function
+---@field deterministic? boolean
+---@field arguments? integer any number by default
+
+---@class moonbase.AggregateOptions
+---@field init? fun(): any the state of a group at its start
+---@field step fun(state: any, ...: any): any gives the new state, or nil: as it was
+---@field final fun(state: any): any gives the value
+---@field arguments? integer any number by default
+
+---@class moonbase.TransactionOptions
+---@field isolation? "read uncommitted"|"read committed"|"repeatable read"|"serializable"
+---@field mode? "deferred"|"immediate"|"exclusive" SQLite's
+---@field read_only? boolean
+---@field deferrable? boolean
+---@field timeout? number seconds for the whole
+---@field retry? { attempts: integer?, max_time: number? } 5 attempts by default
+
+---@class moonbase.BulkOptions
+---@field on_conflict? "skip" leaves out rows that break a unique constraint
+---@field commit_every? integer rows of a transaction
+---@field progress? fun(rows: integer)
+
+---@class moonbase.BatchResult
+---@field rows? table<string, any>[] of statements that have columns
+---@field affected integer
+---@field id? integer
+
+---@class moonbase.Column
+---@field name string
+---@field type? string as it was declared, in small letters, without a length
+---@field table? string
+---@field nullable? boolean nil: unknown
+
+---@class moonbase.Stats
+---@field max integer
+---@field size integer
+---@field idle integer
+---@field in_use integer
+---@field waiting integer
+---@field acquired integer
+---@field released integer
+---@field timeouts integer
+---@field created integer
+---@field closed integer
+---@field failures integer
+---@field cache_hits integer
+---@field cache_misses integer
+
+--- What the connected database can do.
+---@class moonbase.Capability
+---@field driver string
+---@field database string
+---@field server_version string
+---@field library_version string
+---@field [string] any
+
+--- What Moonbase raises.
+---@class moonbase.Error
+---@field class string
+---@field message string
+---@field driver? string
+---@field code? string SQLSTATE, or the name of SQLite's extended result code
+---@field native_code? integer
+---@field detail? string
+---@field hint? string
+---@field constraint? string
+---@field constraint_kind? "unique"|"primary_key"|"foreign_key"|"not_null"|"check"|"exclusion"
+---@field schema? string
+---@field table? string
+---@field column? string
+---@field columns? string[]
+---@field position? integer byte of the SQL text, from 1
+---@field entry? integer of a batch or a script
+---@field row? integer of a bulk load
+---@field origin? "statement"|"prepare"|"begin"|"reset"|"close"
+---@field sql? string
+---@field traceback string
+---@field cause? moonbase.Error
+---@field errors? any[] what failed after it
+---@field attempts? integer of a transaction that was retried
+---@field expected? integer of a RowCountError
+---@field got? integer of a RowCountError
+---@field retryable boolean
+---@field connection_dead boolean
+---@field transaction_dead boolean
+---@field sent boolean
+---@field commit_unknown boolean
+
+--- A piece of SQL with its values.
+---@class moonbase.Fragment

@@ -1,0 +1,451 @@
+/*
+ * wait_test.c: calls that take too long: the three phases in which they are
+ * ended, and what is left afterwards.
+ */
+#include "session.h"
+
+/* Time that a busy machine may take on top of what is promised. */
+#define SLACK_NS (400 * NS_PER_MS)
+#define TIMEOUT_MS 30
+#define GRACE_MS 40
+
+static const mb_option bounds[] = {
+    {"timeout", "0.03"}, {"cancel_grace", "0.04"}, {"connect_timeout", "0.03"}};
+
+#define N_BOUNDS (sizeof bounds / sizeof *bounds)
+
+/* What the three phases may take together. */
+static bool is_in_time(int64_t start_ns)
+{
+  const int64_t most_ns = (TIMEOUT_MS + GRACE_MS + 100) * NS_PER_MS + SLACK_NS;
+  const int64_t took_ns = mb_now_ns() - start_ns;
+  if (took_ns >= most_ns)
+    (void)fprintf(
+        stderr, "it took %lld ms\n", (long long)(took_ns / NS_PER_MS));
+  return took_ns < most_ns;
+}
+
+/* Whatever has happened: the connection works, or says that it is lost and
+ * makes place for another one. */
+static void check_aftermath(session *s)
+{
+  const bool lost = s->error->flags & MB_CONNECTION_DEAD;
+  s->tx = NULL;
+  if (lost) {
+    CHECK_INT(run(s, "put 1"), MB_ERROR);
+    CHECK_INT(s->error->class, MB_CONNECTION_LOST);
+    release(s);
+    CHECK_INT(acquire(s), MB_OK);
+  }
+  CHECK_INT(run(s, "put 1"), MB_DONE);
+  CHECK_INT(count_rows(s, "rows 3"), 3);
+}
+
+/* --- Three phases ------------------------------------------------------- */
+
+EACH_WAY(asks_the_database_to_stop)
+{
+  connect_with(s, bounds, N_BOUNDS);
+  td_stall(TD_EXECUTE, 1, TD_UNTIL_ASKED);
+  const int64_t start_ns = mb_now_ns();
+  CHECK_INT(run(s, "put 5"), MB_ERROR);
+  CHECK_INT(s->error->class, MB_TIMEOUT);
+  CHECK(mb_now_ns() - start_ns >= TIMEOUT_MS * NS_PER_MS);
+  CHECK(is_in_time(start_ns));
+  CHECK(!flags(s, MB_CONNECTION_DEAD));
+  CHECK_INT(td_calls(TD_CANCEL_QUERY), td.blocks ? 0 : 1);
+  CHECK_INT(td_calls(TD_CANCEL_SOCKET), 0);
+  check_aftermath(s);
+  CHECK(!td_is_stored(5));
+}
+
+/* Also when it never stops talking. */
+EACH_WAY(shuts_the_socket_when_asking_does_not_help)
+{
+  if (td.blocks)
+    return;
+  connect_with(s, bounds, N_BOUNDS);
+  for (int noisy = 0; noisy < 2; noisy++)
+    for (td_until until = TD_UNTIL_SHUT; until <= TD_UNTIL_END; until++) {
+      const long before = td_calls(TD_CANCEL_SOCKET);
+      td.noisy = noisy;
+      td_stall(TD_EXECUTE, 1, until);
+      const int64_t start_ns = mb_now_ns();
+      CHECK_INT(run(s, "put 5"), MB_ERROR);
+      CHECK_INT(s->error->class, MB_TIMEOUT);
+      CHECK(says(s, "did not stop in time"));
+      CHECK_INT(
+          flags(s, MB_CONNECTION_DEAD | MB_SENT), MB_CONNECTION_DEAD | MB_SENT);
+      CHECK(is_in_time(start_ns));
+      CHECK_INT(td_calls(TD_CANCEL_SOCKET), before + 1);
+      check_aftermath(s);
+    }
+}
+
+EACH_WAY(takes_an_answer_that_comes_after_all)
+{
+  if (td.blocks)
+    return;
+  connect_with(s, bounds, N_BOUNDS);
+  /* It takes longer than its time, and the asking even longer. */
+  td.wake = TD_BY_THREAD;
+  td.waits = 45;
+  td.cancel_ms = 30;
+  const int64_t start_ns = mb_now_ns();
+  const mb_status status = run(s, "put 5");
+  td.waits = 0;
+  CHECK(mb_now_ns() - start_ns >= (TIMEOUT_MS + 30) * NS_PER_MS);
+  CHECK(status == MB_DONE || s->error->class == MB_TIMEOUT);
+  CHECK_INT(td_calls(TD_CANCEL_QUERY), 1);
+  /* The request to stop was out until the call had its answer: nothing else is
+   * met by it. */
+  for (int i = 0; i < 20; i++)
+    CHECK_INT(run(s, "put 6"), MB_DONE);
+  CHECK_INT(td_calls(TD_CONNECT), 1);
+}
+
+EACH_WAY(does_not_wait_for_ever_for_a_request_to_stop)
+{
+  if (td.blocks)
+    return;
+  connect_with(s, bounds, N_BOUNDS);
+  td.cancel_hangs = true;
+  /* The call ends by itself, in the time of grace. */
+  td.wake = TD_BY_THREAD;
+  td.waits = 40;
+  const int64_t start_ns = mb_now_ns();
+  const mb_status status = run(s, "put 5");
+  td.waits = 0;
+  CHECK(is_in_time(start_ns));
+  CHECK(status == MB_DONE || s->error->class == MB_TIMEOUT);
+  CHECK(td_is_stored(5) == (status == MB_DONE));
+  /* But nothing more is sent. */
+  CHECK_INT(run(s, "put 6"), MB_ERROR);
+  CHECK_INT(s->error->class, MB_CONNECTION_LOST);
+  release(s);
+  td_unhang();
+  CHECK_INT(acquire(s), MB_OK);
+  CHECK_INT(run(s, "put 7"), MB_DONE);
+  while (td_open_objects() > 2)
+    mb_sleep_ns(NS_PER_MS);
+}
+
+EACH_WAY(bounds_every_call)
+{
+  static const td_slot slots[] = {TD_PREPARE, TD_DESCRIBE, TD_EXECUTE, TD_FETCH,
+      TD_NEXT_RESULT, TD_FINISH, TD_COMMAND, TD_PING, TD_BEGIN, TD_SAVEPOINT,
+      TD_RELEASE, TD_ROLLBACK_TO, TD_COMMIT, TD_ROLLBACK};
+  connect_with(s, bounds, N_BOUNDS);
+  for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+    for (td_until until = TD_UNTIL_ASKED; until <= TD_UNTIL_END; until++) {
+      mb_tx tx, inner;
+      mb_stmt *stmt;
+      const mb_value *row;
+      bool failed = false;
+      char text[32];
+      (void)snprintf(text, sizeof text, "rows 2 results 2 /* %u.%u */",
+          (unsigned)i, (unsigned)until);
+      if (until > TD_UNTIL_ASKED && td.blocks)
+        continue;
+      td_stall(slots[i], 1, until);
+      const int64_t start_ns = mb_now_ns();
+#define STEP(call)                            \
+  do {                                        \
+    if (!failed && (call) == MB_ERROR) {      \
+      failed = true;                          \
+      CHECK(is_in_time(start_ns));            \
+      CHECK_INT(s->error->class, MB_TIMEOUT); \
+    }                                         \
+  } while (0)
+      STEP(drive(s, mb_conn_ping(s->conn, NULL, fresh(s))));
+      STEP(drive(s, mb_conn_command(s->conn, NULL, "list", NULL, 0, NULL, &stmt,
+                        fresh(s))));
+      STEP(begin(s, NULL, NULL, &tx));
+      STEP(begin(s, &tx, NULL, &inner));
+      s->tx = &inner;
+      STEP(run(s, text));
+      if (!failed)
+        STEP(fetch(s, s->stmt, &row));
+      if (!failed && count_rest(s, s->stmt) >= 0) {
+        STEP(drive(s, mb_stmt_next_result(s->stmt, fresh(s))));
+        STEP(finish(s, s->stmt));
+      } else {
+        failed = true;
+      }
+      if (!failed &&
+          mb_conn_statement(s->conn, "rows 7", 6, 0, &stmt, fresh(s)) == MB_OK)
+        STEP(drive(s, mb_stmt_prepare(stmt, &inner, NULL, fresh(s))));
+      STEP(rollback(s, &inner));
+      STEP(begin(s, &tx, NULL, &inner));
+      STEP(commit(s, &inner));
+      STEP(commit(s, &tx));
+      STEP(begin(s, NULL, NULL, &tx));
+      STEP(rollback(s, &tx));
+      CHECK(failed);
+      CHECK(is_in_time(start_ns));
+      s->tx = NULL;
+      release(s);
+      CHECK_INT(acquire(s), MB_OK);
+      CHECK_INT(mb_conn_transaction_state(s->conn), MB_TRANSACTION_NONE);
+      CHECK_INT(run(s, "put 1"), MB_DONE);
+    }
+}
+
+EACH_WAY(bounds_what_ends_a_transaction_with_a_time)
+{
+  const mb_tx_options bounded = {.timeout_ns = TIMEOUT_MS * NS_PER_MS};
+  const mb_option grace = {"cancel_grace", "0.04"};
+  connect_with(s, &grace, 1);
+  mb_tx tx;
+  /* All that is left when nothing else bounds it. */
+  for (int i = 0; i < 2; i++) {
+    CHECK_INT(begin(s, NULL, &bounded, &tx), MB_OK);
+    s->tx = &tx;
+    CHECK_INT(run(s, "rows 3"), MB_ROW);
+    mb_sleep_ns(TIMEOUT_MS * NS_PER_MS);
+    if (i == 0)
+      CHECK_INT(finish(s, s->stmt), MB_OK);
+    CHECK_INT(rollback(s, &tx), MB_OK);
+    s->tx = NULL;
+  }
+  CHECK_INT(run(s, "put 1"), MB_DONE);
+}
+
+EACH_WAY(counts_the_time_of_each_fetch_alone)
+{
+  const mb_value *row;
+  connect_with(s, bounds, N_BOUNDS);
+  CHECK_INT(run(s, "rows 4"), MB_ROW);
+  for (int i = 0; i < 3; i++) {
+    mb_sleep_ns((TIMEOUT_MS - 10) * NS_PER_MS);
+    CHECK_INT(fetch(s, s->stmt, &row), MB_ROW);
+  }
+  td_stall(TD_FETCH, 1, TD_UNTIL_ASKED);
+  CHECK_INT(fetch(s, s->stmt, &row), MB_ERROR);
+  CHECK_INT(s->error->class, MB_TIMEOUT);
+  CHECK(!mb_stmt_is_running(s->stmt));
+  check_aftermath(s);
+}
+
+EACH_WAY(does_not_name_what_it_did_not_ask_for)
+{
+  connect_with(s, bounds, N_BOUNDS);
+  td_fail(TD_EXECUTE, 1, MB_CANCELED, MB_SENT);
+  CHECK_INT(run(s, "put 1"), MB_ERROR);
+  CHECK_INT(s->error->class, MB_CANCELED);
+  td_fail(TD_EXECUTE, 1, MB_TIMEOUT, MB_SENT);
+  CHECK_INT(run(s, "put 1"), MB_ERROR);
+  CHECK_INT(s->error->class, MB_TIMEOUT);
+}
+
+/* --- Connecting --------------------------------------------------------- */
+
+EACH_WAY(connects_over_several_sockets)
+{
+  td.changes_fd = true;
+  td.waits *= 3;
+  connect(s);
+  CHECK_INT(run(s, "put 1"), MB_DONE);
+}
+
+EACH_WAY(bounds_connecting)
+{
+  CHECK_INT(open_pool(s, NULL, bounds, N_BOUNDS), MB_OK);
+  for (td_until until = TD_UNTIL_ASKED; until <= TD_UNTIL_END; until++) {
+    if (until > TD_UNTIL_ASKED && td.blocks)
+      continue;
+    td_stall(TD_CONNECT, 1, until);
+    const int64_t start_ns = mb_now_ns();
+    CHECK_INT(acquire(s), MB_ERROR);
+    CHECK_INT(s->error->class, MB_CONNECTIVITY);
+    CHECK(flags(s, MB_TIMED_OUT));
+    CHECK(is_in_time(start_ns));
+    CHECK_INT(td_open_sessions(), 0);
+  }
+  CHECK_INT(td_calls(TD_CANCEL_QUERY), 0);
+  CHECK_INT(acquire(s), MB_OK);
+  CHECK_INT(run(s, "put 1"), MB_DONE);
+}
+
+EACH_WAY(bounds_connecting_as_a_whole)
+{
+  if (td.blocks)
+    return;
+  /* Each step is quick; all of them are not. */
+  CHECK_INT(open_pool(s, NULL, bounds, N_BOUNDS), MB_OK);
+  td.wake = TD_BY_THREAD;
+  td.changes_fd = true;
+  td.waits = 1000;
+  const int64_t start_ns = mb_now_ns();
+  CHECK_INT(acquire(s), MB_ERROR);
+  CHECK_INT(s->error->class, MB_CONNECTIVITY);
+  CHECK(flags(s, MB_TIMED_OUT));
+  CHECK(is_in_time(start_ns));
+}
+
+EACH_WAY(bounds_the_init_statements)
+{
+  const mb_option options[] = {
+      bounds[0], bounds[1], bounds[2], {"init", "session"}, {"init", "put 1"}};
+  CHECK_INT(open_pool(s, NULL, options, 5), MB_OK);
+  td_stall(TD_EXEC_TEXT, 2, TD_UNTIL_ASKED);
+  const int64_t start_ns = mb_now_ns();
+  CHECK_INT(acquire(s), MB_ERROR);
+  CHECK_INT(s->error->class, MB_CONNECTIVITY);
+  CHECK(flags(s, MB_TIMED_OUT));
+  CHECK(says(s, "init statement 2"));
+  CHECK(is_in_time(start_ns));
+  CHECK_INT(td_open_sessions(), 0);
+  CHECK_INT(acquire(s), MB_OK);
+}
+
+/* --- A driver that breaks its own promise ------------------------------- */
+
+ONE_WAY(does_not_believe_a_driver_without_resume)
+{
+  static mb_driver driver;
+  driver = *td_driver();
+  driver.resume = NULL;
+  s->driver = &driver;
+  CHECK_INT(open_pool(s, NULL, NULL, 0), MB_OK);
+  CHECK_INT(acquire(s), MB_OK);
+  td.waits = 1;
+  CHECK_INT(run(s, "put 1"), MB_ERROR);
+  CHECK_INT(s->error->class, MB_DRIVER_FAULT);
+  CHECK(flags(s, MB_CONNECTION_DEAD));
+  td.waits = 0;
+  CHECK_INT(run(s, "put 1"), MB_ERROR);
+  CHECK_INT(s->error->class, MB_CONNECTION_LOST);
+}
+
+/* --- Non-blocking use --------------------------------------------------- */
+
+static void open_non_blocking(session *s, int waits)
+{
+  s->blocking = false;
+  connect_with(s, bounds, N_BOUNDS);
+  td.waits = waits;
+  CHECK_INT(
+      mb_conn_statement(s->conn, "put 1", 5, 0, &s->stmt, fresh(s)), MB_OK);
+}
+
+ONE_WAY(says_what_it_waits_for)
+{
+  mb_wait wait;
+  open_non_blocking(s, 1);
+  td.wake = TD_BY_THREAD;
+  const int64_t start_ns = mb_now_ns();
+  CHECK_INT(mb_stmt_run(&s->stmt, NULL, NULL, 0, NULL, s->error), MB_WAIT);
+  mb_conn_wait(s->conn, &wait);
+  CHECK(wait.fd >= 0);
+  CHECK_INT(wait.events, MB_READABLE_FD);
+  /* The nearest of all deadlines. */
+  CHECK(wait.deadline_ns >= start_ns + TIMEOUT_MS * NS_PER_MS);
+  CHECK(wait.deadline_ns <= mb_now_ns() + TIMEOUT_MS * NS_PER_MS);
+  /* Too early: it goes on waiting. */
+  CHECK_INT(mb_conn_resume(s->conn, 0, s->error), MB_WAIT);
+  CHECK_INT(drive(s, MB_WAIT), MB_DONE);
+}
+
+ONE_WAY(does_nothing_else_while_it_waits)
+{
+  mb_tx tx;
+  mb_stmt *other;
+  mb_error error;
+  const mb_value *row;
+  char name[16];
+  open_non_blocking(s, 1);
+  CHECK_INT(mb_stmt_run(&s->stmt, NULL, NULL, 0, NULL, s->error), MB_WAIT);
+  mb_stmt *same = s->stmt;
+  CHECK_INT(mb_stmt_run(&same, NULL, NULL, 0, NULL, &error), MB_ERROR);
+  CHECK_INT(error.class, MB_USAGE);
+  CHECK_INT(
+      mb_conn_statement(s->conn, "put 2", 5, 0, &other, &error), MB_ERROR);
+  CHECK_INT(error.class, MB_USAGE);
+  CHECK_INT(mb_tx_begin(s->conn, NULL, NULL, &tx, &error), MB_ERROR);
+  CHECK_INT(error.class, MB_USAGE);
+  CHECK_INT(mb_conn_ping(s->conn, NULL, &error), MB_ERROR);
+  CHECK_INT(mb_stmt_fetch(s->stmt, &row, &error), MB_DONE);
+  CHECK_INT(mb_conn_quote(s->conn, "a", 1, name, sizeof name, &error), MB_OK);
+  CHECK_INT(drive(s, MB_WAIT), MB_DONE);
+  CHECK_INT(mb_conn_resume(s->conn, MB_READABLE_FD, fresh(s)), MB_ERROR);
+  CHECK_INT(s->error->class, MB_USAGE);
+  CHECK_INT(td_stored(), 1);
+}
+
+ONE_WAY(ends_in_one_go_when_it_is_made_blocking)
+{
+  open_non_blocking(s, 3);
+  CHECK_INT(mb_stmt_run(&s->stmt, NULL, NULL, 0, NULL, s->error), MB_WAIT);
+  mb_conn_set_blocking(s->conn, true);
+  CHECK_INT(mb_conn_resume(s->conn, 0, s->error), MB_DONE);
+  CHECK_INT(run(s, "put 2"), MB_DONE);
+  CHECK_INT(td_stored(), 2);
+}
+
+/* Given back in the middle of a call, while somebody may still cancel it. */
+ONE_WAY(is_given_back_while_it_waits)
+{
+  mb_cancellation *stop;
+  CHECK_INT(mb_cancellation_open(NULL, &stop, fresh(s)), MB_OK);
+  const mb_call call = {.cancellation = stop};
+  for (int dropped = 0; dropped < 2; dropped++) {
+    td.waits = 0;
+    if (s->pool == NULL)
+      open_non_blocking(s, 1);
+    else
+      CHECK_INT(acquire(s), MB_OK);
+    td.waits = 1;
+    CHECK_INT(
+        mb_conn_statement(s->conn, "put 1", 5, 0, &s->stmt, fresh(s)), MB_OK);
+    CHECK_INT(mb_stmt_run(&s->stmt, NULL, NULL, 0, &call, s->error), MB_WAIT);
+    if (dropped)
+      mb_conn_drop(s->conn);
+    else
+      mb_conn_release(s->conn);
+    td.waits = 0;
+    CHECK_INT(acquire(s), MB_OK);
+    CHECK_INT(run(s, "put 2"), MB_DONE);
+    release(s);
+  }
+  mb_cancellation_cancel(stop, NULL);
+  mb_cancellation_close(stop);
+  CHECK(!td_is_stored(1));
+}
+
+ONE_WAY(is_lent_blocking_again)
+{
+  s->blocking = false;
+  connect(s);
+  CHECK_INT(run(s, "put 1"), MB_DONE);
+  release(s);
+  CHECK_INT(mb_pool_acquire(s->pool, NULL, 0, &s->conn, fresh(s)), MB_OK);
+  td.waits = 2;
+  CHECK_INT(mb_conn_ping(s->conn, NULL, s->error), MB_OK);
+}
+
+static const struct check_test tests[] = {
+    CHECK_TEST(asks_the_database_to_stop),
+    CHECK_TEST(shuts_the_socket_when_asking_does_not_help),
+    CHECK_TEST(takes_an_answer_that_comes_after_all),
+    CHECK_TEST(does_not_wait_for_ever_for_a_request_to_stop),
+    CHECK_TEST(bounds_every_call),
+    CHECK_TEST(bounds_what_ends_a_transaction_with_a_time),
+    CHECK_TEST(counts_the_time_of_each_fetch_alone),
+    CHECK_TEST(does_not_name_what_it_did_not_ask_for),
+    CHECK_TEST(connects_over_several_sockets),
+    CHECK_TEST(bounds_connecting),
+    CHECK_TEST(bounds_connecting_as_a_whole),
+    CHECK_TEST(bounds_the_init_statements),
+    CHECK_TEST(does_not_believe_a_driver_without_resume),
+    CHECK_TEST(says_what_it_waits_for),
+    CHECK_TEST(does_nothing_else_while_it_waits),
+    CHECK_TEST(ends_in_one_go_when_it_is_made_blocking),
+    CHECK_TEST(is_given_back_while_it_waits),
+    CHECK_TEST(is_lent_blocking_again),
+};
+
+int main(void)
+{
+  return CHECK_RUN(tests);
+}

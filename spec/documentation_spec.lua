@@ -1,0 +1,358 @@
+local core = require "moonbase.core"
+local moonbase = require "moonbase"
+local lfs = require "lfs"
+local files = require "spec.support.files"
+local language = require "spec.support.language"
+local program = require "spec.support.program"
+
+-- --- Reading Markdown --------------------------------------------------------------
+
+-- The code of a file in blocks: { language =, first = its first line's number, lines = }.
+local function read_blocks(path)
+  local blocks, number = {}, 0
+  local block
+  for line in io.lines(path) do
+    number = number + 1
+    local fence = line:match "^```(.*)$"
+    if fence and block then
+      blocks[#blocks + 1], block = block, nil
+    elseif fence then
+      block = { language = fence, first = number + 1, lines = {} }
+    elseif block then
+      block.lines[#block.lines + 1] = line
+    end
+  end
+  assert(not block, path .. " ends inside a block")
+  return blocks
+end
+
+-- The blocks of languages, one after the other.
+local function select_blocks(path, ...)
+  local wanted, list = {}, {}
+  for _, name in ipairs { ... } do wanted[name] = true end
+  for _, block in ipairs(read_blocks(path)) do
+    if wanted[block.language] then list[#list + 1] = block end
+  end
+  return list
+end
+
+-- Blocks as one program whose lines have the numbers that they have in the file.
+local function program_of(blocks)
+  local lines = {}
+  for _, block in ipairs(blocks) do
+    while #lines < block.first - 1 do lines[#lines + 1] = "" end
+    for _, line in ipairs(block.lines) do lines[#lines + 1] = line end
+  end
+  return table.concat(lines, "\n")
+end
+
+-- What print is said to write, in order.
+local function expected_output(blocks)
+  local list = {}
+  for _, block in ipairs(blocks) do
+    for _, line in ipairs(block.lines) do
+      list[#list + 1] = line:match "%-%-> (.*)$"
+    end
+  end
+  return list
+end
+
+-- --- Running it --------------------------------------------------------------------
+
+local here = lfs.currentdir()
+
+-- A package.path that holds in every folder.
+local function absolute(path)
+  return (path:gsub("[^;]+", function(part)
+    return part:sub(1, 1) ~= "/" and here .. "/" .. part or nil
+  end))
+end
+
+-- Runs code in a folder and gives what it printed.
+local function run(name, code, folder)
+  local printed = {}
+  local environment = setmetatable({
+    print = function(...)
+      local words = {}
+      for i = 1, select("#", ...) do words[i] = tostring((select(i, ...))) end
+      printed[#printed + 1] = table.concat(words, "  ")
+    end,
+  }, { __index = _G })
+  local chunk
+  if rawget(_G, "setfenv") then
+    chunk = setfenv(assert(loadstring(code, "@" .. name)), environment) -- luacheck: ignore 113
+  else
+    chunk = assert(load(code, "@" .. name, "t", environment))
+  end
+  local path, cpath = package.path, package.cpath
+  package.path, package.cpath = absolute(path), absolute(cpath)
+  assert(lfs.chdir(folder))
+  local ok, err = xpcall(chunk, debug.traceback)
+  lfs.chdir(here)
+  package.path, package.cpath = path, cpath
+  if not ok then error(err, 0) end
+  return printed
+end
+
+-- Compares line by line: a difference in a long list is hard to find.
+local function check_output(expected, printed)
+  for i = 1, math.max(#expected, #printed) do assert.equal(expected[i], printed[i]) end
+end
+
+local function shell(command)
+  assert.truthy(os.execute(command), command)
+end
+
+-- Compiles a C program with the core and the SQLite driver.
+local function compile(source, folder)
+  assert(lfs.mkdir(folder .. "/moonbase"))
+  for name, from in pairs { moonbase = "src/moonbase.h", driver = "src/driver.h",
+    sqlite = "drivers/sqlite/driver.h" } do
+    files.write(("%s/moonbase/%s.h"):format(folder, name),
+      (files.read(from):gsub('"%.%./%.%./src/', '"')))
+  end
+  files.write(folder .. "/program.c", source)
+  local sources = {}
+  for _, layer in ipairs { "src/core", "drivers/sqlite" } do
+    for name in lfs.dir(layer) do
+      if name:find "%.c$" and name ~= "module.c" then sources[#sources + 1] = layer .. "/" .. name end
+    end
+  end
+  shell(("env -u LD_PRELOAD %s -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror -I%s "
+    .. "$(pkg-config --cflags sqlite3) -o %s/program %s/program.c %s $(pkg-config --libs sqlite3) "
+    .. "-lm -lpthread"):format(os.getenv "CC" or "cc", folder, folder, folder,
+    table.concat(sources, " ")))
+end
+
+describe("the documentation", function()
+  after_each(files.clean)
+
+  it("has a first program that works", function()
+    local blocks = select_blocks("README.md", "lua")
+    assert.equal(1, #blocks)
+    check_output(expected_output(blocks), run("README.md", program_of(blocks), files.folder()))
+    assert.is_true(#blocks[1].lines <= 12)
+  end)
+
+  describe("in its guide", function()
+    local path = "doc/guide.md"
+
+    it("has examples that are a program that works", function()
+      local blocks = select_blocks(path, "lua", language.closing and "lua 5.4" or nil)
+      assert.is_true(#blocks > 30)
+      local folder = files.folder()
+      check_output(expected_output(blocks), run(path, program_of(blocks), folder))
+
+      -- What is said of C goes on with the file that this has left.
+      local source, output = select_blocks(path, "c"), select_blocks(path, "text")
+      assert.equal(1, #source)
+      compile(table.concat(source[1].lines, "\n") .. "\n", folder)
+      shell(("cd %s && ./program >output"):format(folder))
+      assert.equal(table.concat(output[1].lines, "\n") .. "\n", files.read(folder .. "/output"))
+    end)
+
+    it("has every class of errors below its parent", function()
+      local seen, above = {}, {}
+      for indent, name in files.read(path):gmatch "\n    ( *)(%u%a+Error)%f[%A]" do
+        local depth = #indent / 2
+        above[depth] = name
+        assert.equal(depth > 0 and above[depth - 1] or name, core.classes[name], name)
+        seen[name] = true
+      end
+      for name in pairs(core.classes) do assert.is_true(seen[name], name) end
+    end)
+
+    it("has the classes of SQLite's codes as the driver has them", function()
+      local source = files.read "drivers/sqlite/error.c"
+      local classes = {}
+      for name, constant in source:gmatch "CODE%((SQLITE_[%w_]+), (MB_[%u_]+)," do
+        classes[name] = constant
+      end
+      local constants = {}
+      for constant, name in files.read "src/driver.h":gmatch 'X%((MB_[%u_]+), "(%a+)",' do
+        constants[name] = constant
+      end
+      local checked = 0
+      for class, codes in files.read(path):gmatch "\n| (%u%a+Error)[^|]*| ([^\n]*) |" do
+        for code, star in codes:gmatch "`(SQLITE_[%u_]-)_?(%*?)`" do
+          for name, constant in pairs(classes) do
+            local same = name == code or star == "*" and name:sub(1, #code) == code
+            -- These mean different things at different times; the rest is as the table says.
+            if same and name ~= "SQLITE_INTERRUPT" and name ~= "SQLITE_BUSY"
+              and name ~= "SQLITE_IOERR_NOMEM" then
+              assert.equal(constants[class], constant, name)
+              checked = checked + 1
+            end
+          end
+        end
+      end
+      assert.is_true(checked > 60)
+    end)
+  end)
+
+  describe("in its reference", function()
+    local text = files.read "doc/api.md"
+
+    -- Whether a heading or a table names a function with its arguments, as `x:exec(`.
+    local function has(name)
+      return text:find("`" .. name .. "[(`]") ~= nil
+    end
+
+    it("has every function of the module", function()
+      for name, value in pairs(moonbase) do
+        if name ~= "sql" then assert.is_true(has("moonbase%." .. name), name) end
+        assert.truthy(type(value) ~= "nil")
+      end
+      for name in pairs(moonbase.sql) do assert.is_true(has("sql%." .. name), name) end
+      for name in pairs(require "moonbase.sqlite") do assert.is_true(has("sqlite%." .. name), name) end
+    end)
+
+    local prefixes = { Database = { "x", "db" }, Connection = { "x", "conn" },
+      Transaction = { "x", "tx" }, Statement = { "statement" }, Rows = { "rows" },
+      Cancellation = { "stop" } }
+
+    for kind, methods in pairs(core.methods) do
+      it("has every method of a " .. kind, function()
+        for name, value in pairs(methods) do
+          local separator = type(value) == "function" and ":" or "%."
+          local found = false
+          for _, prefix in ipairs(prefixes[kind]) do
+            found = found or has(prefix .. separator .. name)
+          end
+          assert.is_true(found, name)
+        end
+      end)
+    end
+
+    it("has every option of open", function()
+      for _, source in ipairs { "src/core/connector.c", "drivers/sqlite/connector.c" } do
+        for name in files.read(source):gmatch '{"([%a_%d]+)", MB_OPTION_' do
+          assert.truthy(text:find("\n| `" .. name .. "`", 1, true), name)
+        end
+      end
+    end)
+
+    it("has every field of errors and every count", function()
+      for field in files.read "lua/moonbase/meta/tables.lua":match "class moonbase%.Error\n(.-)\n\n"
+        :gmatch "@field ([%a_]+)" do
+        assert.truthy(text:find("`" .. field .. "`", 1, true), field)
+      end
+      local db = moonbase.open "sqlite::memory:"
+      for name in pairs(db:stats()) do assert.truthy(text:find("`" .. name .. "`", 1, true), name) end
+      for name in pairs(db:capability()) do
+        assert.truthy(text:find("`" .. name .. "`", 1, true), name)
+      end
+      db:close()
+    end)
+  end)
+
+  describe("for those who write a driver", function()
+    local text = files.read "doc/drivers.md"
+    local header = files.read "src/driver.h"
+
+    -- The members of a struct, function pointers among them.
+    local function members_of(name)
+      local body = header:match("struct " .. name .. " (%b{})"):gsub("/%*.-%*/", "")
+      local list = {}
+      for member in body:gmatch "%(%*([%a_]+)%)" do list[#list + 1] = member end
+      body = body:gsub("%b()", "")
+      for declaration in body:gmatch "[^;{}]+;" do
+        for member in declaration:gmatch "([%a_%d]+)%s*%f[,;[]" do list[#list + 1] = member end
+      end
+      return list
+    end
+
+    for _, name in ipairs { "mb_driver", "mb_host", "mb_lexical", "mb_capability",
+      "mb_connector_info", "mb_connect_args", "mb_column", "mb_result", "mb_prepared" } do
+      it("has every member of " .. name, function()
+        local members = members_of(name)
+        assert.is_true(#members > 3)
+        for _, member in ipairs(members) do
+          assert.truthy(text:find("`" .. member .. "`", 1, true), member)
+        end
+      end)
+    end
+  end)
+
+  describe("of the architecture", function()
+    local text = files.read "doc/architecture.md"
+
+    it("names every source file", function()
+      for _, folder in ipairs { "src", "src/core", "src/lua", "drivers/sqlite", "lua/moonbase" } do
+        for name in lfs.dir(folder) do
+          -- A header and its file are one.
+          local stem = name:match "^([%w_]+)%.[ch]$" or name:match "^([%w_]+)%.lua$"
+          if stem then assert.truthy(text:find("`" .. stem .. "%.[%l,]+`"), folder .. "/" .. name) end
+        end
+      end
+    end)
+  end)
+
+  local pages = { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/api.md", "doc/architecture.md",
+    "doc/drivers.md" }
+
+  -- How GitHub makes an anchor of a heading.
+  local function anchor_of(heading)
+    return (heading:lower():gsub("[^%w_ \128-\255-]", ""):gsub(" ", "-"))
+  end
+
+  for _, page in ipairs(pages) do
+    it("leads only to what is there: " .. page, function()
+      local folder = page:match "^(.*/)" or ""
+      for target in files.read(page):gmatch "%]%(([^)%s]+)%)" do
+        if not target:find "^https?:" then
+          local path, anchor = target:match "^([^#]*)#?(.*)$"
+          path = path == "" and page or folder .. path
+          assert.truthy(lfs.attributes(path), target)
+          local found = anchor == ""
+          for line in io.lines(path) do
+            local heading = line:match "^#+ (.+)$"
+            found = found or heading and anchor_of(heading) == anchor
+          end
+          assert.is_true(found, target)
+        end
+      end
+    end)
+  end
+
+  it("promises nothing of later releases", function()
+    for _, page in ipairs { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/api.md" } do
+      local text = files.read(page)
+      for _, word in ipairs { "db:table", "sql.existing", "sql.proposed", "moonbase.schema",
+        "migration", "moonbase.history", "moonbase.kv", "moonbase.commands", "moonbase.scheduler",
+        "moonbase.metrics", "moonbase.testing", "moonbase.postgres", "moonbase.mysql", "replica",
+        "db:on(", "min_idle", "max_lifetime", "single_writer", "log_parameters" } do
+        assert.is_nil(text:find(word, 1, true), page .. ": " .. word)
+      end
+    end
+  end)
+
+  it("names folders, targets and options that exist", function()
+    local readme = files.read "README.md"
+    for folder in readme:gmatch "| `([%a/]+/)`" do
+      assert.equal("directory", lfs.attributes(folder, "mode"), folder)
+    end
+    local makefile = "\n" .. files.read "Makefile"
+    for target in readme:gmatch "make ([%l-]+)" do
+      assert.truthy(makefile:find("\n" .. target:gsub("%-", "%%-") .. ":"), target)
+    end
+    local help = program.run("bin/moonbase", { "--help" })
+    for _, page in ipairs { "README.md", "doc/guide.md" } do
+      for line in files.read(page):gmatch "\n(moonbase %l[^\n]+)" do
+        for option in line:gmatch " (%-%-%l+)" do
+          assert.truthy(help:find(option .. " ", 1, true), option)
+        end
+      end
+    end
+  end)
+
+  it("has the test command that .ci/run calls", function()
+    assert.truthy(files.read "README.md":find("```sh\nmake test\n```", 1, true))
+    assert.truthy(files.read ".ci/run":find("\nmake test", 1, true))
+  end)
+
+  it("has one version", function()
+    assert.equal(moonbase._VERSION, files.read "CHANGELOG.md":match "\n## ([%d.]+)")
+    assert.equal(moonbase._VERSION, files.read "src/moonbase.h":match 'MB_VERSION "([%d.]+)"')
+  end)
+end)
