@@ -164,7 +164,9 @@ enum mb_consequence {
   MB_SENT = 1 << 3,             /* bytes may have reached the server */
   MB_COMMIT_UNKNOWN = 1 << 4,   /* nobody knows whether COMMIT took place */
   MB_STALE_STATEMENT = 1 << 5,  /* nothing was run: prepare again */
-  MB_TIMED_OUT = 1 << 6         /* set by the core: a time limit was the cause */
+  MB_TIMED_OUT = 1 << 6,        /* set by the core: a time limit was the cause */
+  MB_SESSION_ONLY = 1 << 7      /* with MB_CONNECTION_DEAD: the server ended this
+                                   session, and says nothing of others */
 };
 
 /* The part of a combined request that failed: a prepare, begin, reset or
@@ -346,8 +348,11 @@ typedef struct mb_connector_info {
   const char *host;     /* NULL where there is none */
   const char *database; /* or path */
   int port;             /* 0 where there is none */
-  int max_connections;  /* 0: no limit; 1: one connection is the database */
+  int max_connections;  /* 0: no limit */
+  bool is_memory;       /* the database goes with its last connection */
   bool connect_blocks;  /* connect may block the calling thread for long */
+  const char *file;     /* the database is this file, with locks of this process;
+                           NULL: it is not */
 } mb_connector_info;
 
 /* One attempt to connect. */

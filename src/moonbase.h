@@ -119,6 +119,14 @@ typedef struct mb_settings {
   int64_t fetch_size;
   int64_t statement_cache; /* -1: as the driver says */
   int64_t max;
+  int64_t min_idle;
+  int64_t idle_timeout_ns;     /* 0: none */
+  int64_t max_lifetime_ns;     /* 0: none */
+  int64_t check_after_idle_ns; /* 0: always; -1: never */
+  int64_t sweep_interval_ns;   /* 0: never */
+  int64_t leak_after_ns;       /* 0: never */
+  int64_t shed_target_ns;      /* 0: never */
+  int64_t shed_interval_ns;
 } mb_settings;
 
 /*
@@ -155,11 +163,34 @@ const mb_settings *mb_pool_settings(const mb_pool *pool);
  * errors …), or NULL. */
 const char *mb_pool_option(const mb_pool *pool, const char *name);
 
+/* Why a connection was closed. */
+typedef enum mb_close_reason {
+  MB_CLOSED_DEAD,       /* it was lost, or did not answer */
+  MB_CLOSED_GENERATION, /* others of its time were lost */
+  MB_CLOSED_LIFETIME,
+  MB_CLOSED_IDLE,
+  MB_CLOSED_CHANGED, /* a borrower left settings behind */
+  MB_CLOSED_POOL,    /* its pool was closed */
+  MB_CLOSED_FORK,
+  MB_CLOSE_REASON_COUNT
+} mb_close_reason;
+
+/* "dead" for MB_CLOSED_DEAD; static. */
+const char *mb_close_reason_name(mb_close_reason reason);
+
+/* Counts; of time, nanoseconds. */
 typedef struct mb_pool_stats {
-  int64_t max, size, idle, in_use, waiting;
-  int64_t acquired, released, timeouts;
-  int64_t created, closed, failures;
-  int64_t cache_hits, cache_misses;
+  int64_t max;
+  int64_t size;    /* connections, with those that are being made and closed */
+  int64_t open, idle, in_use, connecting;
+  int64_t waiting; /* callers */
+  int64_t acquired, released;
+  int64_t acquire_ns; /* that callers have waited, together */
+  int64_t timeouts, shed;
+  int64_t created, closed, failures; /* of connecting */
+  int64_t closed_by[MB_CLOSE_REASON_COUNT];
+  int64_t pings;
+  int64_t cache_hits, cache_misses; /* of statements */
 } mb_pool_stats;
 void mb_pool_stats_read(mb_pool *pool, mb_pool_stats *out);
 

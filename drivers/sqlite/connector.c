@@ -171,8 +171,9 @@ mb_status sl_open_connector(const mb_host *host, const mb_option *options,
   *info = (mb_connector_info){
       .url = connector->url,
       .database = connector->path,
-      .max_connections =
-          connector->in_memory && !connector->shared ? 1 : 0,
+      .file = connector->in_memory ? NULL : connector->path,
+      .max_connections = connector->in_memory && !connector->shared ? 1 : 0,
+      .is_memory = connector->in_memory,
   };
   return MB_OK;
 }

@@ -317,13 +317,11 @@ static mb_status open_step(mb_conn *conn, void *argument, mb_error *error)
   return status;
 }
 
-mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
-    mb_cancellation *cancellation, mb_conn **out, mb_error *error)
+mb_conn *mb__conn_new(mb__connector *connector, mb_pool *pool)
 {
-  *out = NULL;
   mb_conn *conn = mb__allocate_zeroed(1, sizeof *conn);
   if (conn == NULL)
-    return mb__out_of_memory(error);
+    return NULL;
   mb__connector_ref(connector);
   atomic_init(&conn->refs, 1);
   conn->driver = connector->driver;
@@ -334,20 +332,24 @@ mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
   conn->op.deadline_ns = MB_NEVER;
   conn->tx_deadline_ns = MB_NEVER;
   conn->opening.args.owner = conn;
+  return conn;
+}
 
+mb_status mb__conn_connect(
+    mb_conn *conn, mb_cancellation *cancellation, mb_error *error)
+{
   atomic_store(&conn->entered, true);
-  mb_status status = mb__conn_bound(
-      conn, connector->settings.connect_timeout_ns, cancellation, error);
+  mb_status status = mb__pools_check_file(conn->connector->info.file, error);
+  if (status == MB_OK)
+    status = mb__conn_bound(conn, conn->connector->settings.connect_timeout_ns,
+        cancellation, error);
   if (status == MB_OK)
     status = open_step(conn, NULL, error);
   if (status == MB_OK) {
     mb__conn_leave(conn, NULL);
-    *out = conn;
     return MB_OK;
   }
-  mb__conn_unbound(conn);
   mb__conn_close(conn);
-  mb_conn_unref(conn);
   return MB_ERROR;
 }
 
@@ -401,9 +403,10 @@ static bool is_clean(const mb_conn *conn)
          !conn->session_changed && !atomic_load(&conn->entered);
 }
 
-bool mb__conn_clean(mb_conn *conn)
+bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason)
 {
   mb_error ignored;
+  *reason = MB_CLOSED_DEAD;
   conn->on_event = NULL;
   conn->setup = false;
   conn->blocking = true;
@@ -418,7 +421,8 @@ bool mb__conn_clean(mb_conn *conn)
   if (conn->transaction != MB_TRANSACTION_NONE)
     return false;
   /* The session of an in-memory database is the database. */
-  return !conn->session_changed || conn->connector->info.max_connections == 1;
+  *reason = MB_CLOSED_CHANGED;
+  return !conn->session_changed || conn->connector->info.is_memory;
 }
 
 void mb__conn_close(mb_conn *conn)

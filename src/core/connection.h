@@ -85,7 +85,7 @@ struct mb_conn {
 
   /* Statements. */
   mb__cache cache;
-  mb_stmt *running; /* those with rows that have not been read or given up */
+  mb_stmt *running;   /* those with rows that have not been read or given up */
   size_t n_at_driver; /* of these, with rows that the database still holds */
   uint64_t last_run;
   uint64_t cache_hits, cache_misses;
@@ -130,24 +130,33 @@ struct mb_conn {
   int settle_at;
   uint32_t settle_depth;
 
-  /* Guarded by the pool's lock. */
-  mb_conn *pool_next, *pool_prev;
+  /* The pool's (pool.h); guarded by its lock, but for what never changes. */
+  mb_conn *pool_older, *pool_newer;
   int pool_state;
-  pthread_t borrower; /* the thread that it is lent to */
+  pthread_t borrower;  /* the thread that it is lent to */
+  unsigned generation; /* constant: of the pool, when it was begun */
+  int64_t retire_ns;   /* constant once connected: when it is too old */
+  int64_t idle_ns;     /* since when it is idle */
+  int64_t lent_ns;     /* since when it is lent */
 };
 
 /* --- connection.c ------------------------------------------------------- */
 
-/*
- * Makes a connection: connects, runs the connector's init statements.  *out has
- * one reference.  Errors: what connecting gives; an expired connect_timeout is
- * MB_CONNECTIVITY.
- */
-MB_CHECKED mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
-    mb_cancellation *cancellation, mb_conn **out, mb_error *error);
+/* A connection that is not connected yet, with one reference; NULL: out of
+ * memory. */
+mb_conn *mb__conn_new(mb__connector *connector, mb_pool *pool);
 
-/* True while the driver runs, so that the connection cannot be ended: by another
- * thread, or by a function of the program that the database has called. */
+/*
+ * Connects, and runs the connector's init statements.  Errors: what connecting
+ * gives; an expired connect_timeout is MB_CONNECTIVITY.  The connection is
+ * closed then.
+ */
+MB_CHECKED mb_status mb__conn_connect(
+    mb_conn *conn, mb_cancellation *cancellation, mb_error *error);
+
+/* True while the driver runs, so that the connection cannot be ended: by
+ * another thread, or by a function of the program that the database has called.
+ */
 static inline bool mb__conn_is_in_call(const mb_conn *conn)
 {
   return atomic_load(&conn->entered) && !atomic_load(&conn->waiting);
@@ -158,8 +167,8 @@ static inline bool mb__conn_is_in_call(const mb_conn *conn)
 void mb__conn_close(mb_conn *conn);
 
 /* Ends all runs and transactions and makes the session fit for the next
- * borrower; false: it is not, and has to be closed. */
-bool mb__conn_clean(mb_conn *conn);
+ * borrower; false: it is not, and has to be closed, for *reason. */
+bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason);
 
 /* Marks a call as going on.  MB_USAGE: another one is, or it is closed;
  * MB_CONNECTION_LOST: it has died before. */
@@ -194,8 +203,8 @@ static inline void mb__conn_pause(mb_conn *conn)
   atomic_store_explicit(&conn->entered, false, memory_order_relaxed);
 }
 
-/* True when nothing bounds an operation with this time-out and cancellation, nor
- * did the one before: there is nothing to do. */
+/* True when nothing bounds an operation with this time-out and cancellation,
+ * nor did the one before: there is nothing to do. */
 static inline bool mb__conn_is_free(const mb_conn *conn, int64_t timeout_ns,
     const mb_cancellation *cancellation)
 {

@@ -42,6 +42,16 @@ static const core_option core_options[] = {
     {{"fetch_size", MB_OPTION_INTEGER, NULL}, INTO(fetch_size), 0},
     {{"statement_cache", MB_OPTION_INTEGER, NULL}, INTO(statement_cache), 0},
     {{"max", MB_OPTION_INTEGER, NULL}, INTO(max), 1},
+    {{"min_idle", MB_OPTION_INTEGER, NULL}, INTO(min_idle), 0},
+    {{"idle_timeout", MB_OPTION_SECONDS, NULL}, INTO(idle_timeout_ns), 0},
+    {{"max_lifetime", MB_OPTION_SECONDS, NULL}, INTO(max_lifetime_ns), 0},
+    {{"check_after_idle", MB_OPTION_SECONDS, "false"},
+        INTO(check_after_idle_ns), 0},
+    {{"sweep_interval", MB_OPTION_SECONDS, NULL}, INTO(sweep_interval_ns), 0},
+    {{"leak_after", MB_OPTION_SECONDS, NULL}, INTO(leak_after_ns), 0},
+    {{"shed_target", MB_OPTION_SECONDS, NULL}, INTO(shed_target_ns), 0},
+    {{"shed_interval", MB_OPTION_SECONDS, NULL}, INTO(shed_interval_ns), 0},
+    {{"name", MB_OPTION_TEXT, NULL}, NOWHERE, 0},
     {{"init", MB_OPTION_LIST, NULL}, NOWHERE, 0},
     /* Those of the handle: checked here, read by mb_pool_option. */
     {{"errors", MB_OPTION_TEXT, "raise return"}, NOWHERE, 0},
@@ -231,6 +241,8 @@ static mb_status check_value(
       return refuse_value(spec->name, "wants a whole number", error);
     break;
   case MB_OPTION_SECONDS:
+    if (spec->words != NULL && is_word(spec->words, value))
+      break;
     if (!read_seconds(value, &ignored))
       return refuse_value(
           spec->name, "wants a number of seconds, 0 or more", error);
@@ -254,7 +266,8 @@ static mb_status store_setting(const core_option *option, const char *value,
   if (option->into == NOWHERE)
     return MB_OK;
   if (option->spec.kind == MB_OPTION_SECONDS) {
-    (void)read_seconds(value, &number);
+    if (!read_seconds(value, &number))
+      number = -1; /* one of its words */
   } else {
     (void)read_integer(value, &number);
     if (number < option->minimum)
@@ -430,6 +443,11 @@ mb_status mb__connector_open(const mb_driver *driver, const char *url,
       .cancel_grace_ns = 2 * (int64_t)NS_PER_SECOND,
       .statement_cache = -1,
       .max = 10,
+      .idle_timeout_ns = 600 * (int64_t)NS_PER_SECOND,
+      .max_lifetime_ns = 1800 * (int64_t)NS_PER_SECOND,
+      .check_after_idle_ns = 30 * (int64_t)NS_PER_SECOND,
+      .sweep_interval_ns = 60 * (int64_t)NS_PER_SECOND,
+      .shed_interval_ns = NS_PER_SECOND / 10,
   };
 
   mb__url parsed = {.scheme = NULL};

@@ -1,109 +1,116 @@
 /*
  * pool.c: lending connections.
  *
- * One lock guards the lists; connecting, cleaning and closing happen outside
- * it. The connection that was used last is lent first; who waits longest is
- * served first, by a hand-over inside the lock.
+ * The connection that was used last is lent first; who waits longest is served
+ * first, by a hand-over inside the lock.  Connecting, pinging, cleaning and
+ * closing happen outside of it.
  */
 #include "pool.h"
 
-#include "statement.h"
 #include "thread.h"
 
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
+#define NS_PER_MS INT64_C(1000000)
 /* How often somebody who waits looks whether he was cancelled. */
-#define LOOK_NS (20 * INT64_C(1000000))
+#define LOOK_NS (20 * NS_PER_MS)
+/* Between two attempts to connect: doubled from the first to the last, less
+ * where somebody waits for it. */
+#define FIRST_PAUSE_NS (10 * NS_PER_MS)
+#define LAST_PAUSE_NS (5000 * NS_PER_MS)
+#define AWAITED_PAUSE_NS (500 * NS_PER_MS)
+/* For a ping that nobody asked for. */
+#define PING_LIMIT_NS (5000 * NS_PER_MS)
 
-#define N_LISTS MB__POOL_AWAY
+/* --- States ------------------------------------------------------------- */
 
-typedef struct waiter {
-  pthread_t thread;
-  pthread_cond_t served;
-  mb_conn *conn;    /* handed over; NULL: none yet */
-  bool may_connect; /* there is room for a new connection */
-  struct waiter *next;
-} waiter;
-
-struct mb_pool {
-  mb__connector *connector; /* constant */
-  unsigned fork_epoch;      /* constant: the process that opened it */
-  atomic_uint refs;
-  atomic_bool finished; /* without references for good: the memory goes with the
-                           last connection */
-  atomic_int n_dropped; /* connections in MB__POOL_DROPPED */
-  mb_pool *next, *prev; /* of all pools; guarded by pools_lock */
-
-  pthread_mutex_t lock; /* guards everything below */
-  pthread_cond_t returned;
-  bool closed;
-  int64_t size; /* connections that are, or are being made */
-  int64_t lent;
-  mb_conn *lists[N_LISTS]; /* by mb__pool_state; the newest first */
-  waiter *first_waiter, *last_waiter;
-  mb_pool_stats stats;
-};
-
-static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
-static mb_pool *pools; /* guarded by pools_lock */
-/* Pools without references that wait for mb_dispose. */
-static atomic_int n_abandoned;
-/* How often this process is a child of one that used the library. */
-static atomic_uint fork_epoch;
-
-static bool is_inherited(const mb_pool *pool)
+static void put_newest_locked(mb_pool *pool, mb_conn *conn, mb__pool_state to)
 {
-  return pool->fork_epoch != atomic_load(&fork_epoch);
+  conn->pool_state = (int)to;
+  conn->pool_older = pool->lists[to].newest;
+  conn->pool_newer = NULL;
+  if (conn->pool_older != NULL)
+    conn->pool_older->pool_newer = conn;
+  else
+    pool->lists[to].oldest = conn;
+  pool->lists[to].newest = conn;
+  pool->lists[to].n++;
 }
 
-/* --- Lists -------------------------------------------------------------- */
-
-static void put_locked(mb_pool *pool, mb_conn *conn, enum mb__pool_state state)
+static void put_oldest_locked(mb_pool *pool, mb_conn *conn, mb__pool_state to)
 {
-  conn->pool_state = (int)state;
-  conn->pool_prev = NULL;
-  conn->pool_next = pool->lists[state];
-  if (conn->pool_next != NULL)
-    conn->pool_next->pool_prev = conn;
-  pool->lists[state] = conn;
-  pool->lent += state == MB__POOL_LENT;
-  if (state == MB__POOL_DROPPED)
-    (void)atomic_fetch_add(&pool->n_dropped, 1);
+  conn->pool_state = (int)to;
+  conn->pool_newer = pool->lists[to].oldest;
+  conn->pool_older = NULL;
+  if (conn->pool_newer != NULL)
+    conn->pool_newer->pool_older = conn;
+  else
+    pool->lists[to].newest = conn;
+  pool->lists[to].oldest = conn;
+  pool->lists[to].n++;
 }
 
 static void take_locked(mb_pool *pool, mb_conn *conn)
 {
-  if (conn->pool_prev != NULL)
-    conn->pool_prev->pool_next = conn->pool_next;
+  const int from = conn->pool_state;
+  if (conn->pool_newer != NULL)
+    conn->pool_newer->pool_older = conn->pool_older;
   else
-    pool->lists[conn->pool_state] = conn->pool_next;
-  if (conn->pool_next != NULL)
-    conn->pool_next->pool_prev = conn->pool_prev;
-  pool->lent -= conn->pool_state == MB__POOL_LENT;
-  if (conn->pool_state == MB__POOL_DROPPED)
-    (void)atomic_fetch_sub(&pool->n_dropped, 1);
-  conn->pool_state = MB__POOL_AWAY;
+    pool->lists[from].newest = conn->pool_older;
+  if (conn->pool_older != NULL)
+    conn->pool_older->pool_newer = conn->pool_newer;
+  else
+    pool->lists[from].oldest = conn->pool_newer;
+  pool->lists[from].n--;
 }
 
-/* Nobody is served any more by a pool that was closed. */
-static waiter *next_waiter_locked(mb_pool *pool)
+void mb__pool_move_locked(mb_pool *pool, mb_conn *conn, mb__pool_state to)
 {
-  waiter *first = pool->first_waiter;
-  if (first == NULL || pool->closed)
-    return NULL;
-  pool->first_waiter = first->next;
-  if (pool->first_waiter == NULL)
-    pool->last_waiter = NULL;
-  pool->stats.waiting--;
-  return first;
+  const mb__pool_state from = mb__pool_state_of(conn);
+  take_locked(pool, conn);
+  /* One that was only looked at goes back to where it was. */
+  if (from == MB__POOL_PINGING && to == MB__POOL_IDLE)
+    put_oldest_locked(pool, conn, to);
+  else
+    put_newest_locked(pool, conn, to);
+  if (from == MB__POOL_LEFT)
+    (void)atomic_fetch_sub(&pool->n_left, 1);
+  else if (to == MB__POOL_LEFT)
+    (void)atomic_fetch_add(&pool->n_left, 1);
 }
 
-static void leave_queue_locked(mb_pool *pool, const waiter *leaving)
+/* Connections that are open, and not on their way out. */
+static int64_t n_open_locked(const mb_pool *pool)
 {
-  waiter *before = NULL;
-  waiter *one = pool->first_waiter;
+  return pool->size - pool->lists[MB__POOL_CONNECTING].n -
+         pool->lists[MB__POOL_CLOSING].n;
+}
+
+/* xorshift64, of George Marsaglia: from 0 to below limit. */
+static int64_t random_locked(mb_pool *pool, int64_t limit)
+{
+  pool->random ^= pool->random << 13;
+  pool->random ^= pool->random >> 7;
+  pool->random ^= pool->random << 17;
+  return limit > 0 ? (int64_t)(pool->random % (uint64_t)limit) : 0;
+}
+
+/* --- Who waits ---------------------------------------------------------- */
+
+static void queue_locked(mb_pool *pool, mb__waiter *own)
+{
+  if (pool->last_waiter != NULL)
+    pool->last_waiter->next = own;
+  else
+    pool->first_waiter = own;
+  pool->last_waiter = own;
+  pool->n_waiting++;
+}
+
+static void leave_queue_locked(mb_pool *pool, const mb__waiter *leaving)
+{
+  mb__waiter *before = NULL;
+  mb__waiter *one = pool->first_waiter;
   while (one != leaving) {
     before = one;
     one = one->next;
@@ -114,181 +121,14 @@ static void leave_queue_locked(mb_pool *pool, const waiter *leaving)
     pool->first_waiter = one->next;
   if (pool->last_waiter == one)
     pool->last_waiter = before;
-  pool->stats.waiting--;
+  pool->n_waiting--;
 }
 
-static void lend_locked(mb_pool *pool, mb_conn *conn, pthread_t borrower)
+static void refuse_locked(mb_pool *pool, mb__waiter *one)
 {
-  put_locked(pool, conn, MB__POOL_LENT);
-  conn->borrower = borrower;
-  (void)atomic_fetch_add(&conn->borrow, 1);
-  pool->stats.acquired++;
-}
-
-/* A connection is free: the next waiter's, or idle. */
-static void offer_locked(mb_pool *pool, mb_conn *conn)
-{
-  waiter *next = next_waiter_locked(pool);
-  if (next == NULL) {
-    put_locked(pool, conn, MB__POOL_IDLE);
-    return;
-  }
-  lend_locked(pool, conn, next->thread);
-  next->conn = conn;
-  (void)pthread_cond_signal(&next->served);
-}
-
-/* There is room for one more: the next waiter's to connect. */
-static void give_room_locked(mb_pool *pool)
-{
-  pool->size--;
-  waiter *next = next_waiter_locked(pool);
-  if (next != NULL) {
-    pool->size++;
-    next->may_connect = true;
-    (void)pthread_cond_signal(&next->served);
-  }
-}
-
-/* --- Ending connections ------------------------------------------------- */
-
-static void close_conn(mb_conn *conn)
-{
-  mb__conn_close(conn);
-  mb_conn_unref(conn);
-}
-
-/* The session can be used: what came while nobody listened is read. */
-static bool is_alive(mb_conn *conn)
-{
-  const mb_driver *driver = conn->driver;
-  mb_error ignored;
-  mb_validity validity = driver->is_valid(conn->impl);
-  if (validity == MB_READABLE) {
-    if (driver->consume == NULL ||
-        driver->consume(conn->impl, &ignored) != MB_OK)
-      return false;
-    validity = driver->is_valid(conn->impl);
-  }
-  return validity != MB_DEAD;
-}
-
-static void free_pool(mb_pool *pool);
-
-/* Unlocks a pool from which a connection has gone. */
-static void unlock_smaller(mb_pool *pool)
-{
-  (void)pthread_cond_broadcast(&pool->returned);
-  const bool last =
-      atomic_load(&pool->finished) && (pool->size == 0 || is_inherited(pool));
-  (void)pthread_mutex_unlock(&pool->lock);
-  if (last)
-    free_pool(pool);
-}
-
-/* A borrow has ended: the connection is cleaned, and lent again or closed. */
-static void take_back(mb_pool *pool, mb_conn *conn)
-{
-  const bool fit = mb__conn_clean(conn) && is_alive(conn);
-  (void)pthread_mutex_lock(&pool->lock);
-  pool->stats.released++;
-  pool->stats.cache_hits += (int64_t)conn->cache_hits;
-  pool->stats.cache_misses += (int64_t)conn->cache_misses;
-  conn->cache_hits = 0;
-  conn->cache_misses = 0;
-  const bool keep = fit && !pool->closed;
-  if (keep)
-    offer_locked(pool, conn);
-  (void)pthread_mutex_unlock(&pool->lock);
-  if (keep)
-    return;
-
-  /* There is room for another one only when this one has gone. */
-  close_conn(conn);
-  (void)pthread_mutex_lock(&pool->lock);
-  pool->stats.closed++;
-  give_room_locked(pool);
-  unlock_smaller(pool);
-}
-
-/* One that was dropped, and is not in the middle of a call; or NULL. */
-static mb_conn *next_dropped_locked(const mb_pool *pool)
-{
-  mb_conn *conn = pool->lists[MB__POOL_DROPPED];
-  while (conn != NULL && mb__conn_is_in_call(conn))
-    conn = conn->pool_next;
-  return conn;
-}
-
-/* Works off what finalizers have left. */
-static void tidy(mb_pool *pool)
-{
-  for (;;) {
-    (void)pthread_mutex_lock(&pool->lock);
-    mb_conn *conn = next_dropped_locked(pool);
-    if (conn != NULL)
-      take_locked(pool, conn);
-    (void)pthread_mutex_unlock(&pool->lock);
-    if (conn == NULL)
-      return;
-    take_back(pool, conn);
-  }
-}
-
-/* Leaves a connection to be cleaned by whoever wants one. */
-static void drop_locked(mb_pool *pool, mb_conn *conn)
-{
-  put_locked(pool, conn, MB__POOL_DROPPED);
-  if (pool->first_waiter != NULL)
-    (void)pthread_cond_signal(&pool->first_waiter->served);
-}
-
-/* Ends a borrow; false: there is none. */
-static bool end_borrow_locked(mb_pool *pool, mb_conn *conn)
-{
-  if (conn->pool_state != MB__POOL_LENT)
-    return false;
-  take_locked(pool, conn);
-  (void)atomic_fetch_add(&conn->borrow, 1);
-  return true;
-}
-
-void mb_conn_release(mb_conn *conn)
-{
-  mb_pool *pool = conn->pool;
-  (void)pthread_mutex_lock(&pool->lock);
-  const bool ended = end_borrow_locked(pool, conn);
-  const bool busy = ended && mb__conn_is_in_call(conn);
-  if (busy)
-    drop_locked(pool, conn);
-  (void)pthread_mutex_unlock(&pool->lock);
-  if (ended && !busy)
-    take_back(pool, conn);
-}
-
-void mb_conn_drop(mb_conn *conn)
-{
-  mb_pool *pool = conn->pool;
-  (void)pthread_mutex_lock(&pool->lock);
-  if (end_borrow_locked(pool, conn))
-    drop_locked(pool, conn);
-  (void)pthread_mutex_unlock(&pool->lock);
-}
-
-/* --- Borrowing ---------------------------------------------------------- */
-
-static mb_status refuse_empty(mb_pool *pool, mb_error *error)
-{
-  (void)pthread_mutex_lock(&pool->lock);
-  pool->stats.timeouts++;
-  const int64_t size = pool->size;
-  const int64_t lent = pool->lent;
-  const int64_t waiting = pool->stats.waiting;
-  (void)pthread_mutex_unlock(&pool->lock);
-  return mb__host.fail(error, MB_POOL_TIMEOUT,
-      "no connection became free: %lld of %lld are in use, %lld other callers "
-      "wait",
-      (long long)lent, (long long)size, (long long)waiting);
+  leave_queue_locked(pool, one);
+  one->refused = true;
+  (void)pthread_cond_signal(&one->served);
 }
 
 static mb_status refuse_closed(mb_error *error)
@@ -296,389 +136,655 @@ static mb_status refuse_closed(mb_error *error)
   return mb__host.fail(error, MB_USAGE, "the database is closed");
 }
 
-/* Makes the connection that there is room for. */
-static mb_status connect_new(
-    mb_pool *pool, const mb_call *call, mb_conn **out, mb_error *error)
+void mb__pool_refuse_all_locked(mb_pool *pool)
 {
-  mb_conn *made;
-  const mb_status status = mb__conn_open(pool->connector, pool,
-      call != NULL ? call->cancellation : NULL, &made, error);
-  (void)pthread_mutex_lock(&pool->lock);
-  pool->stats.created += status == MB_OK;
-  pool->stats.failures += status != MB_OK;
-  const bool kept = status == MB_OK && !pool->closed;
-  if (kept) {
-    *out = made;
-    lend_locked(pool, made, pthread_self());
+  while (pool->first_waiter != NULL) {
+    if (pool->closed)
+      (void)refuse_closed(pool->first_waiter->error);
+    else
+      *pool->first_waiter->error = pool->last_error;
+    refuse_locked(pool, pool->first_waiter);
   }
-  (void)pthread_mutex_unlock(&pool->lock);
-  if (kept)
-    return MB_OK;
-
-  if (made != NULL)
-    close_conn(made);
-  (void)pthread_mutex_lock(&pool->lock);
-  pool->stats.closed += made != NULL;
-  give_room_locked(pool);
-  unlock_smaller(pool);
-  return made != NULL ? refuse_closed(error) : MB_ERROR;
 }
 
-/* An idle connection that was taken has died: its room is that of a new one. */
-static mb_status replace(
-    mb_pool *pool, const mb_call *call, mb_conn **out, mb_error *error)
+/* Says why there was no connection. */
+static mb_status refuse_empty_locked(
+    mb_pool *pool, const char *what, mb_error *error)
 {
-  (void)pthread_mutex_lock(&pool->lock);
-  (void)end_borrow_locked(pool, *out);
-  pool->stats.acquired--;
-  pool->stats.closed++;
-  (void)pthread_mutex_unlock(&pool->lock);
-  close_conn(*out);
-  *out = NULL;
-  return connect_new(pool, call, out, error);
+  size_t size = 0;
+  const char *cause = pool->has_last_error
+                          ? mb_error_text(&pool->last_error, MB_MESSAGE, &size)
+                          : NULL;
+  const mb_conn *longest = pool->lists[MB__POOL_LENT].oldest;
+  const int64_t now_ns = mb__host.now_ns();
+  pool->stats.timeouts++;
+  mb__host.fail(error, MB_POOL_TIMEOUT,
+      "%s: %lld of %lld are in use (the longest for %.1f s), %lld other "
+      "callers "
+      "wait%s%.*s",
+      what, (long long)pool->lists[MB__POOL_LENT].n, (long long)pool->size,
+      longest != NULL ? (double)(now_ns - longest->lent_ns) / 1e9 : 0.0,
+      (long long)pool->n_waiting - 1,
+      cause != NULL ? "; the last attempt to connect failed: " : "", (int)size,
+      cause != NULL ? cause : "");
+  error->flags |= MB_RETRYABLE;
+  return MB_ERROR;
 }
 
-/* Takes the idle connection that was used last, or counts a new one.  False:
- * neither is to be had. */
-static bool take_or_grow_locked(mb_pool *pool, mb_conn **out)
+/*
+ * Whether somebody who waits is turned away, because everybody has been waiting
+ * too long for an interval.  After the CoDel algorithm of Nichols and Jacobson
+ * (ACM Queue 10/5, 2012), as Elixir's DBConnection applies it to pools.
+ */
+static bool is_shed_locked(mb_pool *pool, const mb__waiter *one, int64_t now_ns)
 {
-  *out = NULL;
-  if (pool->first_waiter != NULL)
-    return false; /* they were first */
-  if (pool->lists[MB__POOL_IDLE] != NULL) {
-    *out = pool->lists[MB__POOL_IDLE];
-    take_locked(pool, *out);
-    lend_locked(pool, *out, pthread_self());
-    return true;
-  }
-  if (pool->size >= pool->connector->settings.max)
+  const mb_settings *settings = &pool->connector->settings;
+  const int64_t waited_ns = now_ns - one->since_ns;
+  if (settings->shed_target_ns <= 0)
     return false;
-  pool->size++;
-  return true;
-}
-
-/* Waits for a while; false: it is over. */
-static bool wait_locked(mb_pool *pool, waiter *own, int64_t deadline_ns,
-    mb_cancellation *cancellation)
-{
-  int64_t until_ns = deadline_ns;
-  if (cancellation != NULL) {
-    if (mb_cancellation_is_cancelled(cancellation))
-      return false;
-    const int64_t look_ns = mb__deadline_ns(LOOK_NS);
-    until_ns = look_ns < deadline_ns ? look_ns : deadline_ns;
+  if (now_ns >= pool->shed_until_ns) {
+    pool->shedding = pool->shed_shortest_ns > settings->shed_target_ns &&
+                     pool->shed_shortest_ns != MB_NEVER;
+    pool->shed_until_ns = now_ns + settings->shed_interval_ns;
+    pool->shed_shortest_ns = MB_NEVER;
   }
-  return mb__thread_wait(&own->served, &pool->lock, until_ns) ||
-         until_ns < deadline_ns;
+  if (waited_ns < pool->shed_shortest_ns)
+    pool->shed_shortest_ns = waited_ns;
+  return pool->shedding && waited_ns > 2 * settings->shed_target_ns;
 }
 
-static bool queue_locked(mb_pool *pool, int64_t deadline_ns,
-    mb_cancellation *cancellation, mb_conn **out)
-{
-  waiter own = {.thread = pthread_self()};
-  mb__thread_condition(&own.served);
-  if (pool->last_waiter != NULL)
-    pool->last_waiter->next = &own;
-  else
-    pool->first_waiter = &own;
-  pool->last_waiter = &own;
-  pool->stats.waiting++;
+/* --- Lending ------------------------------------------------------------ */
 
-  bool in_time = true;
-  while (own.conn == NULL && !own.may_connect && !pool->closed && in_time) {
-    if (next_dropped_locked(pool) != NULL) {
-      (void)pthread_mutex_unlock(&pool->lock);
-      tidy(pool);
-      (void)pthread_mutex_lock(&pool->lock);
+static void lend_locked(
+    mb_pool *pool, mb_conn *conn, pthread_t borrower, int64_t now_ns)
+{
+  mb__pool_move_locked(pool, conn, MB__POOL_LENT);
+  conn->borrower = borrower;
+  conn->lent_ns = now_ns;
+  (void)atomic_fetch_add_explicit(&conn->borrow, 1, memory_order_relaxed);
+  pool->stats.acquired++;
+}
+
+void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns)
+{
+  mb__waiter *first = pool->first_waiter;
+  while (first != NULL && is_shed_locked(pool, first, now_ns)) {
+    pool->stats.shed++;
+    (void)refuse_empty_locked(
+        pool, "too many callers wait for a connection", first->error);
+    refuse_locked(pool, first);
+    first = pool->first_waiter;
+  }
+  if (first == NULL) {
+    conn->idle_ns = now_ns;
+    mb__pool_move_locked(pool, conn, MB__POOL_IDLE);
+    return;
+  }
+  leave_queue_locked(pool, first);
+  lend_locked(pool, conn, first->thread, now_ns);
+  first->conn = conn;
+  (void)pthread_cond_signal(&first->served);
+}
+
+void mb__pool_suspect(mb_pool *pool, unsigned generation)
+{
+  /* Many may notice the same loss. */
+  if (atomic_compare_exchange_strong(
+          &pool->generation, &generation, generation + 1)) {
+    (void)pthread_mutex_lock(&pool->lock);
+    pool->suspect = true;
+    pool->keeper.sweep = true;
+    mb__keeper_wake_locked(pool);
+    (void)pthread_mutex_unlock(&pool->lock);
+  }
+}
+
+/* Whether a session that nobody uses is alive; what came for it is read. */
+static bool is_alive(mb_pool *pool, mb_conn *conn)
+{
+  const mb_driver *driver = conn->driver;
+  mb_error error;
+  mb_validity validity = driver->is_valid(conn->impl);
+  if (validity == MB_READABLE && driver->consume != NULL) {
+    if (driver->consume(conn->impl, &error) == MB_OK) {
+      validity = driver->is_valid(conn->impl);
     } else {
-      in_time = wait_locked(pool, &own, deadline_ns, cancellation);
+      validity = MB_DEAD;
+      if (!(error.flags & MB_SESSION_ONLY))
+        mb__pool_suspect(pool, conn->generation);
     }
   }
-  const bool served = own.conn != NULL || own.may_connect;
-  if (!served)
-    leave_queue_locked(pool, &own);
-  (void)pthread_cond_destroy(&own.served);
-  *out = own.conn;
-  return served;
+  return validity != MB_DEAD;
 }
 
-/* What a pool that is open can be got from: a connection, or room for one. */
-static bool get(mb_pool *pool, mb_cancellation *cancellation, unsigned flags,
-    mb_conn **out, bool *was_idle)
+/* Why a connection may not be lent any more, by what is known of it. */
+static bool is_too_old(const mb_pool *pool, const mb_conn *conn, int64_t now_ns,
+    mb_close_reason *reason)
+{
+  if (pool->is_database)
+    return false;
+  if (conn->generation !=
+      atomic_load_explicit(&pool->generation, memory_order_relaxed)) {
+    *reason = MB_CLOSED_GENERATION;
+    return true;
+  }
+  *reason = MB_CLOSED_LIFETIME;
+  return now_ns >= conn->retire_ns;
+}
+
+/* Whether it was idle for so long that it has to be asked. */
+static bool wants_ping(const mb_pool *pool, const mb_conn *conn, int64_t now_ns)
+{
+  const int64_t after_ns = pool->connector->settings.check_after_idle_ns;
+  return after_ns >= 0 && conn->driver->ping != NULL &&
+         now_ns - conn->idle_ns >= after_ns;
+}
+
+/* Asks a session that is in MB__POOL_PINGING; true: it has answered. */
+static bool answers(mb_pool *pool, mb_conn *conn)
+{
+  mb_error error;
+  const mb_call call = {.timeout_ns = PING_LIMIT_NS};
+  const bool answered = mb_conn_ping(conn, &call, &error) == MB_OK;
+  (void)pthread_mutex_lock(&pool->lock);
+  pool->stats.pings++;
+  (void)pthread_mutex_unlock(&pool->lock);
+  if (!answered)
+    mb__pool_suspect(pool, conn->generation);
+  return answered;
+}
+
+void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason)
 {
   (void)pthread_mutex_lock(&pool->lock);
-  bool got = !pool->closed && take_or_grow_locked(pool, out);
-  *was_idle = got && *out != NULL;
-  if (!got && !pool->closed && !(flags & MB_ACQUIRE_NOW))
-    got = queue_locked(pool,
-        mb__deadline_ns(pool->connector->settings.acquire_timeout_ns),
-        cancellation, out);
+  if (mb__pool_state_of(conn) != MB__POOL_CLOSING)
+    mb__pool_move_locked(pool, conn, MB__POOL_CLOSING);
   (void)pthread_mutex_unlock(&pool->lock);
-  return got;
+  /* Only when it has gone there is room for another one. */
+  mb__conn_close(conn);
+  (void)pthread_mutex_lock(&pool->lock);
+  take_locked(pool, conn);
+  pool->size--;
+  pool->stats.closed++;
+  pool->stats.closed_by[reason]++;
+  /* Who waits longest looks whether he may connect. */
+  if (pool->first_waiter != NULL)
+    (void)pthread_cond_signal(&pool->first_waiter->served);
+  mb_conn_unref(conn);
+  mb__pool_unlock_smaller(pool);
+}
+
+/* Takes the idle connection that was used last, in the state in which it is to
+ * be looked at; NULL: there is none. */
+static mb_conn *take_idle_locked(mb_pool *pool, int64_t now_ns)
+{
+  mb_conn *conn = pool->lists[MB__POOL_IDLE].newest;
+  mb_close_reason ignored;
+  if (conn == NULL)
+    return NULL;
+  if (is_too_old(pool, conn, now_ns, &ignored)) {
+    mb__pool_move_locked(pool, conn, MB__POOL_CLOSING);
+  } else if (wants_ping(pool, conn, now_ns)) {
+    mb__pool_move_locked(pool, conn, MB__POOL_PINGING);
+  } else {
+    lend_locked(pool, conn, pthread_self(), now_ns);
+  }
+  return conn;
+}
+
+/* A connection that was lent is not fit after all. */
+static void take_back_unfit(
+    mb_pool *pool, mb_conn *conn, mb_close_reason reason)
+{
+  (void)atomic_fetch_add(&conn->borrow, 1);
+  (void)pthread_mutex_lock(&pool->lock);
+  pool->stats.acquired--;
+  (void)pthread_mutex_unlock(&pool->lock);
+  mb__pool_close_conn(pool, conn, reason);
+}
+
+/* Looks at what take_idle_locked gave; false: it was closed. */
+static bool try_idle(mb_pool *pool, mb_conn *conn, int64_t now_ns)
+{
+  mb_close_reason reason = MB_CLOSED_DEAD;
+  switch (mb__pool_state_of(conn)) {
+  case MB__POOL_CLOSING:
+    (void)is_too_old(pool, conn, now_ns, &reason);
+    mb__pool_close_conn(pool, conn, reason);
+    return false;
+  case MB__POOL_PINGING:
+    if (!is_alive(pool, conn) || !answers(pool, conn)) {
+      mb__pool_close_conn(pool, conn, MB_CLOSED_DEAD);
+      return false;
+    }
+    (void)pthread_mutex_lock(&pool->lock);
+    lend_locked(pool, conn, pthread_self(), now_ns);
+    (void)pthread_mutex_unlock(&pool->lock);
+    return true;
+  default:
+    if (is_alive(pool, conn))
+      return true;
+    take_back_unfit(pool, conn, MB_CLOSED_DEAD);
+    return false;
+  }
+}
+
+/* --- Connecting --------------------------------------------------------- */
+
+bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns)
+{
+  const bool careful = pool->suspect || pool->failures_in_row > 0;
+  return !pool->closed && pool->size < pool->connector->settings.max &&
+         !(careful && pool->lists[MB__POOL_CONNECTING].n > 0) &&
+         now_ns >= pool->next_attempt_ns;
+}
+
+mb_conn *mb__pool_begin_connect_locked(mb_pool *pool)
+{
+  mb_conn *conn = mb__conn_new(pool->connector, pool);
+  if (conn == NULL)
+    return NULL;
+  conn->generation = atomic_load(&pool->generation);
+  put_newest_locked(pool, conn, MB__POOL_CONNECTING);
+  pool->size++;
+  return conn;
+}
+
+/* The server can be reached: what was known before is history. */
+static void note_success_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns)
+{
+  const int64_t lifetime_ns = pool->connector->settings.max_lifetime_ns;
+  pool->stats.created++;
+  pool->suspect = false;
+  pool->failures_in_row = 0;
+  pool->next_attempt_ns = 0;
+  conn->retire_ns = lifetime_ns > 0 ? now_ns + lifetime_ns -
+                                          random_locked(pool, lifetime_ns / 10)
+                                    : MB_NEVER;
+}
+
+/* Connections that may come back, and be lent again. */
+static bool expects_some_locked(const mb_pool *pool)
+{
+  const unsigned generation = atomic_load(&pool->generation);
+  static const mb__pool_state states[] = {
+      MB__POOL_LENT, MB__POOL_LEFT, MB__POOL_PINGING, MB__POOL_CONNECTING};
+  for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+    for (const mb_conn *one = pool->lists[states[i]].newest; one != NULL;
+         one = one->pool_older)
+      if (one->generation == generation)
+        return true;
+  return false;
+}
+
+static void note_failure_locked(
+    mb_pool *pool, const mb_error *error, int64_t now_ns)
+{
+  pool->stats.failures++;
+  pool->last_error = *error;
+  pool->has_last_error = true;
+  if (!pool->connects_at_once) {
+    const unsigned doublings =
+        pool->failures_in_row < 16 ? pool->failures_in_row : 16;
+    int64_t most_ns = FIRST_PAUSE_NS << doublings;
+    if (most_ns > LAST_PAUSE_NS)
+      most_ns = LAST_PAUSE_NS;
+    if (most_ns > AWAITED_PAUSE_NS && pool->first_waiter != NULL)
+      most_ns = AWAITED_PAUSE_NS;
+    pool->failures_in_row++;
+    pool->next_attempt_ns = now_ns + random_locked(pool, most_ns);
+  }
+  /* Nobody waits for what will not come. */
+  if (!expects_some_locked(pool))
+    mb__pool_refuse_all_locked(pool);
+}
+
+/* What an attempt to connect has come to, for its maker (own, or NULL: whoever
+ * waits).  False: it was of no use, and the error says why. */
+static bool end_connect(
+    mb_pool *pool, mb_conn *conn, mb_status status, bool own, mb_error *error)
+{
+  const int64_t now_ns = mb__host.now_ns();
+  (void)pthread_mutex_lock(&pool->lock);
+  if (status != MB_OK) {
+    take_locked(pool, conn);
+    pool->size--;
+    note_failure_locked(pool, error, now_ns);
+    mb__keeper_wake_locked(pool);
+    mb_conn_unref(conn);
+    mb__pool_unlock_smaller(pool);
+    return false;
+  }
+  note_success_locked(pool, conn, now_ns);
+  const bool closed = pool->closed;
+  if (!closed && own)
+    lend_locked(pool, conn, pthread_self(), now_ns);
+  else if (!closed)
+    mb__pool_offer_locked(pool, conn, now_ns);
+  /* Others may connect now, too. */
+  if (pool->first_waiter != NULL)
+    (void)pthread_cond_signal(&pool->first_waiter->served);
+  mb__keeper_need_locked(pool);
+  (void)pthread_mutex_unlock(&pool->lock);
+  if (!closed)
+    return true;
+  mb__pool_close_conn(pool, conn, MB_CLOSED_POOL);
+  (void)refuse_closed(error);
+  return false;
+}
+
+void mb__pool_connect(mb_pool *pool, mb_conn *conn)
+{
+  mb_error error;
+  (void)end_connect(
+      pool, conn, mb__conn_connect(conn, NULL, &error), false, &error);
+}
+
+/* Connects on the caller's own thread. */
+static mb_status connect_here(mb_pool *pool, mb_conn *conn,
+    mb_cancellation *cancellation, mb_conn **out, mb_error *error)
+{
+  const mb_status status = mb__conn_connect(conn, cancellation, error);
+  if (!end_connect(pool, conn, status, true, error))
+    return MB_ERROR;
+  *out = conn;
+  return MB_OK;
+}
+
+typedef struct attempt {
+  mb_pool *pool;
+  mb_conn *conn;
+} attempt;
+
+static void connect_there(void *argument)
+{
+  const attempt todo = *(attempt *)argument;
+  const mb_driver *driver = todo.conn->driver;
+  mb__host.release(argument);
+  if (driver->thread_enter != NULL)
+    driver->thread_enter();
+  mb__pool_connect(todo.pool, todo.conn);
+  if (driver->thread_leave != NULL)
+    driver->thread_leave();
+}
+
+/* Has a helper connect, so that the caller may be served by somebody else
+ * meanwhile; false: none could be started. */
+static bool start_connect(mb_pool *pool, mb_conn *conn)
+{
+  attempt *todo = mb__host.allocate(sizeof *todo);
+  if (todo == NULL)
+    return false;
+  *todo = (attempt){.pool = pool, .conn = conn};
+  if (mb__thread_start(connect_there, todo))
+    return true;
+  mb__host.release(todo);
+  return false;
+}
+
+/* --- Taking back -------------------------------------------------------- */
+
+/* A borrow has ended: the connection, in MB__POOL_LENT or out of
+ * MB__POOL_LEFT, is cleaned, and lent again or closed. */
+static void take_back(mb_pool *pool, mb_conn *conn)
+{
+  mb_close_reason reason = MB_CLOSED_DEAD;
+  bool fit = mb__conn_clean(conn, &reason);
+  if (fit)
+    fit = is_alive(pool, conn);
+  const int64_t now_ns = mb__host.now_ns();
+  if (fit && is_too_old(pool, conn, now_ns, &reason))
+    fit = false;
+  (void)pthread_mutex_lock(&pool->lock);
+  pool->stats.released++;
+  pool->stats.cache_hits += (int64_t)conn->cache_hits;
+  pool->stats.cache_misses += (int64_t)conn->cache_misses;
+  conn->cache_hits = 0;
+  conn->cache_misses = 0;
+  if (pool->closed && !pool->is_database) {
+    fit = false;
+    reason = MB_CLOSED_POOL;
+  }
+  const bool keep = fit && !pool->closed;
+  if (keep)
+    mb__pool_offer_locked(pool, conn, now_ns);
+  (void)pthread_mutex_unlock(&pool->lock);
+  if (!keep)
+    mb__pool_close_conn(pool, conn, fit ? MB_CLOSED_POOL : reason);
+}
+
+/* Ends a borrow; false: it has ended already. */
+static bool end_borrow(mb_conn *conn)
+{
+  uint_fast64_t number =
+      atomic_load_explicit(&conn->borrow, memory_order_relaxed);
+  return number % 2 == 1 &&
+         atomic_compare_exchange_strong(&conn->borrow, &number, number + 1);
+}
+
+static void leave(mb_conn *conn)
+{
+  mb_pool *pool = conn->pool;
+  (void)pthread_mutex_lock(&pool->lock);
+  mb__pool_move_locked(pool, conn, MB__POOL_LEFT);
+  if (pool->first_waiter != NULL)
+    (void)pthread_cond_signal(&pool->first_waiter->served);
+  mb__keeper_wake_locked(pool);
+  (void)pthread_mutex_unlock(&pool->lock);
+}
+
+void mb_conn_release(mb_conn *conn)
+{
+  if (!end_borrow(conn))
+    return;
+  if (mb__conn_is_in_call(conn))
+    leave(conn);
+  else
+    take_back(conn->pool, conn);
+}
+
+void mb_conn_drop(mb_conn *conn)
+{
+  if (end_borrow(conn))
+    leave(conn);
+}
+
+/* One that was left, and is not in the middle of a call. */
+static mb_conn *next_left_locked(const mb_pool *pool)
+{
+  mb_conn *conn = pool->lists[MB__POOL_LEFT].oldest;
+  while (conn != NULL && mb__conn_is_in_call(conn))
+    conn = conn->pool_newer;
+  return conn;
+}
+
+void mb__pool_tidy(mb_pool *pool)
+{
+  for (;;) {
+    (void)pthread_mutex_lock(&pool->lock);
+    mb_conn *conn = next_left_locked(pool);
+    if (conn != NULL)
+      mb__pool_move_locked(pool, conn, MB__POOL_LENT);
+    (void)pthread_mutex_unlock(&pool->lock);
+    if (conn == NULL)
+      return;
+    take_back(pool, conn);
+  }
+}
+
+/* --- Borrowing ---------------------------------------------------------- */
+
+/* Waits for a while; false: it is over, and the error says why. */
+static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
+    mb_cancellation *cancellation, unsigned flags)
+{
+  int64_t until_ns = deadline_ns;
+  const int64_t now_ns = mb__host.now_ns();
+  if (cancellation != NULL && mb_cancellation_is_cancelled(cancellation)) {
+    (void)mb__cancellation_fail(cancellation, own->error);
+    return false;
+  }
+  /* What is not lent comes back, or makes room, without a borrower. */
+  if ((flags & MB_ACQUIRE_NOW) &&
+      pool->lists[MB__POOL_LENT].n >= pool->connector->settings.max) {
+    (void)refuse_empty_locked(pool, "no connection is free", own->error);
+    return false;
+  }
+  if ((cancellation != NULL || (flags & MB_ACQUIRE_NOW)) &&
+      now_ns + LOOK_NS < until_ns)
+    until_ns = now_ns + LOOK_NS;
+  if (pool->next_attempt_ns > now_ns && pool->next_attempt_ns < until_ns &&
+      pool->size < pool->connector->settings.max)
+    until_ns = pool->next_attempt_ns;
+  if (mb__thread_wait(&own->served, &pool->lock, until_ns) ||
+      until_ns < deadline_ns || own->conn != NULL || own->refused)
+    return true;
+  (void)refuse_empty_locked(pool, "no connection became free", own->error);
+  return false;
+}
+
+/* Whether an attempt to connect is made on the thread that wants it: when it
+ * takes no time, or nothing else could come first. */
+static bool connects_here_locked(const mb_pool *pool, unsigned flags)
+{
+  return pool->connects_at_once || n_open_locked(pool) == 0 ||
+         (flags & MB_ACQUIRE_NOW);
+}
+
+/* Waits in the queue; unlocks.  Takes what comes first: a connection that comes
+ * back, one that a helper makes, or its own. */
+static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
+    unsigned flags, mb_conn **out, mb_error *error)
+{
+  if (pool->closed) {
+    (void)pthread_mutex_unlock(&pool->lock);
+    return refuse_closed(error);
+  }
+  const int64_t since_ns = mb__host.now_ns();
+  const int64_t deadline_ns =
+      mb__deadline_ns(pool->connector->settings.acquire_timeout_ns);
+  mb__waiter own = {
+      .thread = pthread_self(), .since_ns = since_ns, .error = error};
+  mb_conn *made = NULL;
+  mb__thread_condition(&own.served);
+  queue_locked(pool, &own);
+
+  while (own.conn == NULL && !own.refused) {
+    if (next_left_locked(pool) != NULL) {
+      (void)pthread_mutex_unlock(&pool->lock);
+      mb__pool_tidy(pool);
+      (void)pthread_mutex_lock(&pool->lock);
+    } else if (pool->lists[MB__POOL_CONNECTING].n < pool->n_waiting &&
+               mb__pool_may_connect_locked(pool, mb__host.now_ns())) {
+      const bool here = connects_here_locked(pool, flags);
+      made = mb__pool_begin_connect_locked(pool);
+      if (made == NULL) {
+        if (mb__out_of_memory(error) == MB_ERROR)
+          break;
+      }
+      if (here || !start_connect(pool, made))
+        break;
+      made = NULL;
+    } else if (!wait_locked(pool, &own, deadline_ns, cancellation, flags)) {
+      break;
+    }
+  }
+  const bool served = own.conn != NULL || own.refused;
+  if (!served)
+    leave_queue_locked(pool, &own);
+  pool->stats.acquire_ns += mb__host.now_ns() - since_ns;
+  (void)pthread_mutex_unlock(&pool->lock);
+  (void)pthread_cond_destroy(&own.served);
+
+  if (made != NULL && !served)
+    return connect_here(pool, made, cancellation, out, error);
+  *out = own.conn;
+  return own.conn != NULL ? MB_OK : MB_ERROR;
 }
 
 mb_status mb_pool_acquire(mb_pool *pool, const mb_call *call, unsigned flags,
     mb_conn **out, mb_error *error)
 {
   mb_cancellation *cancellation = call != NULL ? call->cancellation : NULL;
-  bool was_idle;
   *out = NULL;
-  if (atomic_load(&n_abandoned) > 0)
-    mb_dispose();
-  if (is_inherited(pool))
+  mb__pools_dispose();
+  if (mb__pool_is_inherited(pool))
     return mb__host.fail(error, MB_USAGE,
         "the database was opened before a fork: open it again in the child");
   if (cancellation != NULL && mb_cancellation_is_cancelled(cancellation))
     return mb__cancellation_fail(cancellation, error);
-  if (atomic_load(&pool->n_dropped) > 0)
-    tidy(pool);
+  if (atomic_load_explicit(&pool->n_left, memory_order_relaxed) > 0)
+    mb__pool_tidy(pool);
 
-  if (get(pool, cancellation, flags, out, &was_idle)) {
-    if (*out == NULL)
-      return connect_new(pool, call, out, error);
-    return !was_idle || is_alive(*out) ? MB_OK
-                                       : replace(pool, call, out, error);
-  }
-  if (mb_pool_is_closed(pool))
-    return refuse_closed(error);
-  if (cancellation != NULL && mb_cancellation_is_cancelled(cancellation))
-    return mb__cancellation_fail(cancellation, error);
-  return refuse_empty(pool, error);
-}
-
-/* --- Opening and closing ------------------------------------------------ */
-
-/* Around a fork nobody else changes a list. */
-static void lock_all(void)
-{
-  (void)pthread_mutex_lock(&pools_lock);
-  for (mb_pool *pool = pools; pool != NULL; pool = pool->next)
+  for (;;) {
+    const int64_t now_ns = mb__host.now_ns();
+    mb_conn *conn = NULL;
     (void)pthread_mutex_lock(&pool->lock);
-}
-
-static void unlock_all(void)
-{
-  for (mb_pool *pool = pools; pool != NULL; pool = pool->next)
+    if (pool->first_waiter == NULL && !pool->closed)
+      conn = take_idle_locked(pool, now_ns);
+    if (conn == NULL)
+      return wait_for_one(pool, cancellation, flags, out, error);
     (void)pthread_mutex_unlock(&pool->lock);
-  (void)pthread_mutex_unlock(&pools_lock);
-}
-
-/* The child: what there is belongs to its parent, and who waited is not there.
- */
-static void inherit_all(void)
-{
-  (void)atomic_fetch_add(&fork_epoch, 1);
-  for (mb_pool *pool = pools; pool != NULL; pool = pool->next) {
-    pool->first_waiter = pool->last_waiter = NULL;
-    pool->stats.waiting = 0;
-    for (size_t state = 0; state < N_LISTS; state++)
-      for (mb_conn *conn = pool->lists[state]; conn != NULL;
-           conn = conn->pool_next)
-        conn->inherited = conn->dead = true;
+    if (try_idle(pool, conn, now_ns)) {
+      *out = conn;
+      return MB_OK;
+    }
   }
-  unlock_all();
 }
 
-/* At exit is the last chance to end sessions in order: SQLite leaves its log
- * behind otherwise. */
-static void watch_process(void)
-{
-  (void)pthread_atfork(lock_all, unlock_all, inherit_all);
-  (void)atexit(mb_dispose);
-}
+/* --- Sweeping ----------------------------------------------------------- */
 
-mb_status mb_pool_open(const mb_driver *driver, const char *url,
-    const mb_option *options, size_t n, mb_pool **out, mb_error *error)
+/* The idle connection that has been idle too long, or is too old, moved to
+ * MB__POOL_CLOSING; NULL: none. */
+static mb_conn *take_expired_locked(
+    mb_pool *pool, int64_t now_ns, mb_close_reason *reason)
 {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  *out = NULL;
-  mb_pool *pool = mb__allocate_zeroed(1, sizeof *pool);
-  if (pool == NULL)
-    return mb__out_of_memory(error);
-  if (mb__connector_open(driver, url, options, n, &pool->connector, error) !=
-      MB_OK) {
-    mb__host.release(pool);
-    return MB_ERROR;
+  const mb_settings *settings = &pool->connector->settings;
+  mb_conn *conn = pool->lists[MB__POOL_IDLE].oldest;
+  for (; conn != NULL; conn = conn->pool_newer) {
+    if (is_too_old(pool, conn, now_ns, reason))
+      break;
+    if (settings->idle_timeout_ns > 0 && !pool->is_database &&
+        now_ns - conn->idle_ns >= settings->idle_timeout_ns &&
+        pool->lists[MB__POOL_IDLE].n > settings->min_idle) {
+      *reason = MB_CLOSED_IDLE;
+      break;
+    }
   }
-  atomic_init(&pool->refs, 1);
-  pool->fork_epoch = atomic_load(&fork_epoch);
-  (void)pthread_mutex_init(&pool->lock, NULL);
-  mb__thread_condition(&pool->returned);
-
-  (void)pthread_once(&once, watch_process);
-  (void)pthread_mutex_lock(&pools_lock);
-  pool->next = pools;
-  if (pools != NULL)
-    pools->prev = pool;
-  pools = pool;
-  (void)pthread_mutex_unlock(&pools_lock);
-  *out = pool;
-  return MB_OK;
-}
-
-/* Whether a connection may be ended by the thread that closes its pool: not
- * what another one has borrowed, nor what is running. */
-static bool may_close(const mb_pool *pool, const mb_conn *conn)
-{
-  if (is_inherited(pool))
-    return true;
-  return !mb__conn_is_in_call(conn) &&
-         (conn->pool_state != MB__POOL_LENT ||
-             pthread_equal(conn->borrower, pthread_self()));
-}
-
-/* Takes a connection out of a list, to be closed; NULL: none may be. */
-static mb_conn *take_from(mb_pool *pool, enum mb__pool_state state)
-{
-  (void)pthread_mutex_lock(&pool->lock);
-  mb_conn *conn = pool->lists[state];
-  while (conn != NULL && !may_close(pool, conn))
-    conn = conn->pool_next;
-  if (conn != NULL) {
-    take_locked(pool, conn);
-    (void)atomic_fetch_add(&conn->borrow, state == MB__POOL_LENT);
-    pool->stats.closed++;
-  }
-  (void)pthread_mutex_unlock(&pool->lock);
+  if (conn != NULL)
+    mb__pool_move_locked(pool, conn, MB__POOL_CLOSING);
   return conn;
 }
 
-static void close_list(mb_pool *pool, enum mb__pool_state state)
+void mb__pool_sweep(mb_pool *pool)
 {
-  for (mb_conn *conn; (conn = take_from(pool, state)) != NULL;) {
-    close_conn(conn);
+  mb_close_reason reason;
+  mb__pool_tidy(pool);
+  for (;;) {
     (void)pthread_mutex_lock(&pool->lock);
-    pool->size--;
+    mb_conn *expired = take_expired_locked(pool, mb__host.now_ns(), &reason);
     (void)pthread_mutex_unlock(&pool->lock);
+    if (expired == NULL)
+      break;
+    mb__pool_close_conn(pool, expired, reason);
   }
-}
-
-void mb_pool_shut(mb_pool *pool, int64_t timeout_ns)
-{
-  const int64_t deadline_ns = mb__deadline_ns(timeout_ns);
   (void)pthread_mutex_lock(&pool->lock);
-  pool->closed = true;
-  for (waiter *one = pool->first_waiter; one != NULL; one = one->next)
-    (void)pthread_cond_signal(&one->served);
-  (void)pthread_mutex_unlock(&pool->lock);
-
-  tidy(pool);
-  close_list(pool, MB__POOL_IDLE);
-  close_list(pool, MB__POOL_LENT);
-  (void)pthread_mutex_lock(&pool->lock);
-  while (pool->size > 0 && timeout_ns > 0 && !is_inherited(pool) &&
-         mb__thread_wait(&pool->returned, &pool->lock, deadline_ns))
-    continue;
-  (void)pthread_mutex_unlock(&pool->lock);
-}
-
-static void free_pool(mb_pool *pool)
-{
-  (void)pthread_mutex_lock(&pools_lock);
-  if (pool->prev != NULL)
-    pool->prev->next = pool->next;
+  mb_conn *longest = pool->lists[MB__POOL_IDLE].oldest;
+  if (longest != NULL && longest->driver->ping != NULL)
+    mb__pool_move_locked(pool, longest, MB__POOL_PINGING);
   else
-    pools = pool->next;
-  if (pool->next != NULL)
-    pool->next->prev = pool->prev;
-  (void)pthread_mutex_unlock(&pools_lock);
-  mb__connector_unref(pool->connector);
-  if (!is_inherited(pool)) { /* else others may seem to wait for them */
-    (void)pthread_cond_destroy(&pool->returned);
-    (void)pthread_mutex_destroy(&pool->lock);
-  }
-  mb__host.release(pool);
-}
-
-void mb_pool_close(mb_pool *pool, int64_t timeout_ns)
-{
-  if (pool == NULL)
-    return;
-  mb_pool_shut(pool, timeout_ns);
-  if (atomic_fetch_sub(&pool->refs, 1) != 1)
-    return;
-  (void)pthread_mutex_lock(&pool->lock);
-  atomic_store(&pool->finished, true);
-  unlock_smaller(pool);
-}
-
-void mb_pool_ref(mb_pool *pool)
-{
-  (void)atomic_fetch_add(&pool->refs, 1);
-}
-
-void mb_pool_drop(mb_pool *pool)
-{
-  if (atomic_fetch_sub(&pool->refs, 1) == 1)
-    (void)atomic_fetch_add(&n_abandoned, 1);
-}
-
-/* A pool without references, referenced again; NULL: there is none. */
-static mb_pool *find_dropped(void)
-{
-  (void)pthread_mutex_lock(&pools_lock);
-  mb_pool *pool = pools;
-  while (pool != NULL &&
-         (atomic_load(&pool->refs) != 0 || atomic_load(&pool->finished)))
-    pool = pool->next;
-  if (pool != NULL) {
-    (void)atomic_fetch_add(&pool->refs, 1);
-    (void)atomic_fetch_sub(&n_abandoned, 1);
-  }
-  (void)pthread_mutex_unlock(&pools_lock);
-  return pool;
-}
-
-void mb_dispose(void)
-{
-  for (mb_pool *pool; (pool = find_dropped()) != NULL;)
-    mb_pool_close(pool, 0);
-}
-
-/* --- What a pool is ----------------------------------------------------- */
-
-bool mb_pool_is_closed(mb_pool *pool)
-{
-  (void)pthread_mutex_lock(&pool->lock);
-  const bool closed = pool->closed;
+    longest = NULL;
   (void)pthread_mutex_unlock(&pool->lock);
-  return closed;
-}
-
-const mb_driver *mb_pool_driver(const mb_pool *pool)
-{
-  return pool->connector->driver;
-}
-
-const mb_connector_info *mb_pool_info(const mb_pool *pool)
-{
-  return &pool->connector->info;
-}
-
-const mb_settings *mb_pool_settings(const mb_pool *pool)
-{
-  return &pool->connector->settings;
-}
-
-const char *mb_pool_option(const mb_pool *pool, const char *name)
-{
-  const char *value = NULL;
-  for (size_t i = 0; i < pool->connector->n_options; i++)
-    if (strcmp(pool->connector->options[i].name, name) == 0)
-      value = pool->connector->options[i].value;
-  return value;
-}
-
-void mb_pool_stats_read(mb_pool *pool, mb_pool_stats *out)
-{
+  if (longest == NULL)
+    return;
+  if (!is_alive(pool, longest) || !answers(pool, longest)) {
+    mb__pool_close_conn(pool, longest, MB_CLOSED_DEAD);
+    return;
+  }
   (void)pthread_mutex_lock(&pool->lock);
-  *out = pool->stats;
-  out->max = pool->connector->settings.max;
-  out->size = pool->size;
-  out->in_use = pool->lent;
-  out->idle = 0;
-  for (mb_conn *one = pool->lists[MB__POOL_IDLE]; one != NULL;
-       one = one->pool_next)
-    out->idle++;
+  if (pool->first_waiter != NULL)
+    mb__pool_offer_locked(pool, longest, mb__host.now_ns());
+  else
+    mb__pool_move_locked(pool, longest, MB__POOL_IDLE);
   (void)pthread_mutex_unlock(&pool->lock);
 }

@@ -1,17 +1,174 @@
 /*
- * pool.h: what the pool's file shares with the connections it lends.
+ * pool.h: what the files of the pool share.
+ *
+ * pool.c lends, keeper.c works in the background, pools.c opens and closes.
+ *
+ * A connection of a pool is in exactly one state, and is moved from one to
+ * another in one place (mb__pool_move_locked):
+ *
+ *     CONNECTING ----- connected -----> IDLE <--- clean and fit --- LENT
+ *      |      |                        ^ |  |                       ^ | |
+ *      |      |          alive, or not | |  +------- lend ----------+ | |
+ *      |      |             to be lent | |                          | | |
+ *      |      |                       PINGING ---- alive -----------+ | |
+ *      |      |                          |                          | | |
+ *      |      +--- somebody waits -------|--------------------------+ | |
+ *      |                                 |                            | |
+ *      | failed                     dead |      LEFT <-- a finalizer -+ |
+ *      v                                 v        |                     |
+ *     CLOSING <--------------------------+--------+---- not fit --------+
+ *      |
+ *      +--> gone
+ *
+ * LEFT becomes IDLE, LENT or CLOSING when somebody who may wait has cleaned it.
+ * A connection that comes back while somebody waits is LENT again at once.
+ *
+ * The lock guards the lists, the queue and the counts; nothing of a driver is
+ * called under it, and nothing of a connection but the members that
+ * connection.h names is touched.  Whoever moves a connection to CONNECTING,
+ * PINGING or CLOSING, or takes it out of LEFT, has it for himself.
  */
 #ifndef MB_CORE_POOL_H
 #define MB_CORE_POOL_H
 
 #include "connection.h"
 
-/* In which of the pool's lists a connection is; moved in pool.c only. */
-enum mb__pool_state {
-  MB__POOL_IDLE,    /* may be lent */
-  MB__POOL_LENT,    /* a borrower has it */
-  MB__POOL_DROPPED, /* its borrower was collected: to be cleaned */
-  MB__POOL_AWAY     /* in no list: it is being made, cleaned or closed */
+typedef enum mb__pool_state {
+  MB__POOL_CONNECTING,
+  MB__POOL_IDLE,
+  MB__POOL_PINGING,
+  MB__POOL_LENT, /* from lending to the end of the cleaning that follows */
+  MB__POOL_LEFT, /* its borrower was collected: to be cleaned */
+  MB__POOL_CLOSING,
+  MB__POOL_STATES
+} mb__pool_state;
+
+/* Somebody who waits for a connection, on his own stack. */
+typedef struct mb__waiter {
+  pthread_t thread;
+  pthread_cond_t served;
+  int64_t since_ns;
+  mb_conn *conn;   /* handed over; NULL: none yet */
+  bool refused;    /* *error says why */
+  mb_error *error; /* the caller's */
+  struct mb__waiter *next;
+} mb__waiter;
+
+struct mb_pool {
+  /* Constant. */
+  mb__connector *connector;
+  const char *name;      /* in the connector; NULL: not shared */
+  unsigned fork_epoch;   /* the process that opened it */
+  bool connects_at_once; /* connecting waits for nobody */
+  bool is_database; /* its connection is the database: never closed for age */
+
+  /* Any thread. */
+  atomic_uint refs;       /* of handles and of what was made from them */
+  atomic_uint generation; /* older connections are not lent any more */
+  atomic_int n_left;      /* connections in MB__POOL_LEFT */
+
+  /* Guarded by the lock of the list of pools. */
+  mb_pool *next, *prev;
+  unsigned handles; /* that have not been closed */
+  bool disposing;   /* it was found without references */
+
+  pthread_mutex_t lock; /* guards everything below */
+  pthread_cond_t smaller;
+  bool closed;   /* lends nothing any more */
+  bool finished; /* without references: the memory goes with the last part */
+  struct {
+    mb_conn *newest, *oldest;
+    int64_t n;
+  } lists[MB__POOL_STATES];
+  int64_t size; /* the sum of all n */
+  mb__waiter *first_waiter, *last_waiter;
+  int64_t n_waiting;
+
+  /* The server, as far as it is known. */
+  bool suspect;             /* one attempt at a time, until one succeeds */
+  unsigned failures_in_row; /* of connecting */
+  int64_t next_attempt_ns;  /* no sooner */
+  bool has_last_error;
+  mb_error last_error; /* of connecting */
+  uint64_t random;     /* never 0 */
+
+  /* Shedding: the shortest wait of this interval, and whether that of the last
+   * one was too long. */
+  int64_t shed_until_ns, shed_shortest_ns;
+  bool shedding;
+
+  /* The thread in the background. */
+  struct {
+    bool running;
+    bool joinable; /* nobody has joined it yet */
+    bool stop;
+    bool sweep; /* now, whatever the time is */
+    pthread_t thread;
+    pthread_cond_t wake;
+    int64_t next_sweep_ns;
+  } keeper;
+
+  mb_pool_stats stats;
 };
+
+/* --- pool.c ------------------------------------------------------------- */
+
+static inline mb__pool_state mb__pool_state_of(const mb_conn *conn)
+{
+  return (mb__pool_state)conn->pool_state;
+}
+
+/* Moves a connection to another state, as the newest there. */
+void mb__pool_move_locked(mb_pool *pool, mb_conn *conn, mb__pool_state to);
+
+/* Room for a new connection, in MB__POOL_CONNECTING; NULL: out of memory. */
+mb_conn *mb__pool_begin_connect_locked(mb_pool *pool);
+/* True when another attempt to connect may begin now. */
+bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns);
+/* Connects, and hands what came of it to who waits, or keeps it idle.  The
+ * error is the pool's to tell. */
+void mb__pool_connect(mb_pool *pool, mb_conn *conn);
+
+/* Cleans what finalizers have left. */
+void mb__pool_tidy(mb_pool *pool);
+
+/* Closes a connection that is the caller's own, for a reason. */
+void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason);
+
+/* Closes what is idle and too old, and looks whether the one that was idle for
+ * longest is alive. */
+void mb__pool_sweep(mb_pool *pool);
+
+/* Makes every connection of today too old to be lent. */
+void mb__pool_suspect(mb_pool *pool, unsigned generation);
+
+/* Hands a connection that is fit to who waits for one, or keeps it idle. */
+void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns);
+
+/* Fails everybody who waits. */
+void mb__pool_refuse_all_locked(mb_pool *pool);
+
+/* --- keeper.c ----------------------------------------------------------- */
+
+/* Starts the thread in the background where there is need of it and none is
+ * running. */
+void mb__keeper_need_locked(mb_pool *pool);
+/* Tells it that there is work. */
+void mb__keeper_wake_locked(mb_pool *pool);
+/* Tells it to end; where wait is true, returns when it has. */
+void mb__keeper_stop(mb_pool *pool, bool wait);
+
+/* --- pools.c ------------------------------------------------------------ */
+
+/* Whether it was opened by the parent of this process. */
+bool mb__pool_is_inherited(const mb_pool *pool);
+/* Works off pools that were dropped while open. */
+void mb__pools_dispose(void);
+/* Unlocks a pool from which something has gone; frees it when that was the
+ * last. */
+void mb__pool_unlock_smaller(mb_pool *pool);
+/* MB_USAGE: the file was open in the parent at the fork, and SQLite's locks on
+ * it are not this process's. */
+MB_CHECKED mb_status mb__pools_check_file(const char *path, mb_error *error);
 
 #endif

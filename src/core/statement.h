@@ -50,7 +50,7 @@ struct mb_stmt {
   bool dropped;
   bool lost; /* a row that was read: there was no memory to keep it */
   bool retried;
-  uint32_t depth;    /* of transactions when it began */
+  uint32_t depth; /* of transactions when it began */
   mb_call call;
   mb_spool *spool; /* rows that were read ahead; NULL: none */
   mb_error *late;  /* what came behind them; NULL: no error */

@@ -22,22 +22,27 @@ static void *run(void *argument)
   return NULL;
 }
 
+bool mb__thread_start_joinable(
+    void *(*work)(void *argument), void *argument, pthread_t *thread)
+{
+  sigset_t all;
+  sigset_t before;
+  (void)sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int failed = pthread_create(thread, NULL, work, argument);
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return failed == 0;
+}
+
 bool mb__thread_start(void (*work)(void *argument), void *argument)
 {
+  pthread_t thread;
   job *todo = mb__host.allocate(sizeof *todo);
   if (todo == NULL)
     return false;
   todo->work = work;
   todo->argument = argument;
-
-  sigset_t all;
-  sigset_t before;
-  pthread_t thread;
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int failed = pthread_create(&thread, NULL, run, todo);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (failed != 0) {
+  if (!mb__thread_start_joinable(run, todo, &thread)) {
     mb__host.release(todo);
     return false;
   }

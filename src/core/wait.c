@@ -9,6 +9,8 @@
  */
 #include "connection.h"
 
+#include "pool.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -251,6 +253,10 @@ static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
   }
   if (error->flags & MB_CONNECTION_DEAD)
     conn->dead = true;
+  /* One that was lost is hardly the only one. */
+  if (conn->dead && error->class == MB_CONNECTION_LOST &&
+      !(error->flags & MB_SESSION_ONLY))
+    mb__pool_suspect(conn->pool, conn->generation);
   if (conn->dead)
     error->flags |= MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD;
   return MB_ERROR;

@@ -1,0 +1,135 @@
+/*
+ * keeper.c: the thread in the background of a pool.
+ *
+ * It closes what is too old, pings what has been idle for longest, cleans what
+ * finalizers have left, and keeps min_idle connections.  It exists only where
+ * there is work for it: from the second connection on, or where min_idle or a
+ * name asks for it.
+ */
+#include "pool.h"
+
+#include "thread.h"
+
+#include <errno.h>
+
+static bool is_due(int64_t when_ns, int64_t now_ns)
+{
+  return when_ns != MB_NEVER && now_ns >= when_ns;
+}
+
+/* Whether there are fewer idle connections than are to be kept. */
+static bool wants_more_locked(const mb_pool *pool)
+{
+  return pool->lists[MB__POOL_IDLE].n + pool->lists[MB__POOL_PINGING].n +
+             pool->lists[MB__POOL_CONNECTING].n <
+         pool->connector->settings.min_idle;
+}
+
+/* When there is something to do next. */
+static int64_t next_ns_locked(const mb_pool *pool)
+{
+  int64_t next_ns = pool->keeper.next_sweep_ns;
+  if (wants_more_locked(pool) && pool->next_attempt_ns < next_ns &&
+      pool->size < pool->connector->settings.max)
+    next_ns = pool->next_attempt_ns;
+  return next_ns;
+}
+
+static int64_t after_interval_ns(const mb_pool *pool)
+{
+  const int64_t interval_ns = pool->connector->settings.sweep_interval_ns;
+  return interval_ns > 0 ? mb__deadline_ns(interval_ns) : MB_NEVER;
+}
+
+/* One piece of work, with the lock let go of meanwhile; false: there is none.
+ */
+static bool work_locked(mb_pool *pool)
+{
+  const int64_t now_ns = mb__host.now_ns();
+  if (wants_more_locked(pool) && mb__pool_may_connect_locked(pool, now_ns)) {
+    mb_conn *made = mb__pool_begin_connect_locked(pool);
+    if (made != NULL) {
+      (void)pthread_mutex_unlock(&pool->lock);
+      mb__pool_connect(pool, made);
+      (void)pthread_mutex_lock(&pool->lock);
+      return true;
+    }
+  }
+  if (atomic_load(&pool->n_left) > 0) {
+    (void)pthread_mutex_unlock(&pool->lock);
+    mb__pool_tidy(pool);
+    (void)pthread_mutex_lock(&pool->lock);
+    /* What is in the middle of a call is looked at again later. */
+    if (atomic_load(&pool->n_left) == 0)
+      return true;
+  }
+  if (!pool->keeper.sweep && !is_due(pool->keeper.next_sweep_ns, now_ns))
+    return false;
+  /* Requests that come from here on fold into the next sweep. */
+  pool->keeper.sweep = false;
+  (void)pthread_mutex_unlock(&pool->lock);
+  mb__pool_sweep(pool);
+  (void)pthread_mutex_lock(&pool->lock);
+  pool->keeper.next_sweep_ns = after_interval_ns(pool);
+  return true;
+}
+
+static void *keep(void *argument)
+{
+  mb_pool *pool = argument;
+  const mb_driver *driver = pool->connector->driver;
+  if (driver->thread_enter != NULL)
+    driver->thread_enter();
+  (void)pthread_mutex_lock(&pool->lock);
+  while (!pool->keeper.stop) {
+    if (!work_locked(pool) && !pool->keeper.stop)
+      (void)mb__thread_wait(
+          &pool->keeper.wake, &pool->lock, next_ns_locked(pool));
+  }
+  (void)pthread_mutex_unlock(&pool->lock);
+  if (driver->thread_leave != NULL)
+    driver->thread_leave();
+  /* A pool without references is closed here, which no finalizer may do. */
+  if (atomic_load(&pool->refs) == 0)
+    mb__pools_dispose();
+  (void)pthread_mutex_lock(&pool->lock);
+  pool->keeper.running = false;
+  mb__pool_unlock_smaller(pool);
+  return NULL;
+}
+
+void mb__keeper_need_locked(mb_pool *pool)
+{
+  const bool needed = pool->connector->settings.min_idle > 0 ||
+                      pool->name != NULL || pool->size > 1;
+  if (!needed || pool->keeper.running || pool->closed || pool->is_database)
+    return;
+  pool->keeper.next_sweep_ns = after_interval_ns(pool);
+  pool->keeper.stop = false;
+  pool->keeper.running =
+      mb__thread_start_joinable(keep, pool, &pool->keeper.thread);
+  pool->keeper.joinable = pool->keeper.running;
+}
+
+void mb__keeper_wake_locked(mb_pool *pool)
+{
+  if (pool->keeper.running)
+    (void)pthread_cond_signal(&pool->keeper.wake);
+}
+
+void mb__keeper_stop(mb_pool *pool, bool wait)
+{
+  (void)pthread_mutex_lock(&pool->lock);
+  pool->keeper.stop = true;
+  (void)pthread_cond_signal(&pool->keeper.wake);
+  const bool joinable = pool->keeper.joinable;
+  const pthread_t thread = pool->keeper.thread;
+  pool->keeper.joinable = false;
+  (void)pthread_mutex_unlock(&pool->lock);
+  if (!joinable)
+    return;
+  if (wait && !pthread_equal(thread, pthread_self()))
+    (void)pthread_join(thread, NULL);
+  else
+    (void)pthread_detach(thread);
+}
