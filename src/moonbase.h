@@ -34,7 +34,7 @@
 #include "driver.h"
 
 #if defined(__GNUC__) && !defined(MOONBASE_BUILTIN)
-#pragma GCC visibility push(default)
+#  pragma GCC visibility push(default)
 #endif
 
 #define MB_VERSION "0.1.0"
@@ -72,13 +72,11 @@ bool mb_class_is(mb_class class, mb_class ancestor);
 
 /* A text of an error and its size; NULL when it is absent.  Borrowed; not
  * terminated. */
-const char *mb_error_text(
-    const mb_error *error, mb_field field, size_t *size);
+const char *mb_error_text(const mb_error *error, mb_field field, size_t *size);
 
-/* Starts an error of a class with a message, as a function of the library would;
- * answers MB_ERROR. */
-mb_status mb_error_fill(
-    mb_error *error, mb_class class, const char *message);
+/* Starts an error of a class with a message, as a function of the library
+ * would; answers MB_ERROR. */
+mb_status mb_error_fill(mb_error *error, mb_class class, const char *message);
 void mb_error_set_text(
     mb_error *error, mb_field field, const char *text, size_t size);
 
@@ -94,8 +92,7 @@ MB_CHECKED mb_status mb_cancellation_open(
     const char *name, mb_cancellation **out, mb_error *error);
 void mb_cancellation_close(mb_cancellation *cancellation);
 /* reason may be NULL; copied.  Only the first call counts. */
-void mb_cancellation_cancel(
-    mb_cancellation *cancellation, const char *reason);
+void mb_cancellation_cancel(mb_cancellation *cancellation, const char *reason);
 bool mb_cancellation_is_cancelled(const mb_cancellation *cancellation);
 /* Copies the reason (empty: none was given) and terminates it. */
 void mb_cancellation_reason(
@@ -127,14 +124,15 @@ typedef struct mb_settings {
   int64_t leak_after_ns;       /* 0: never */
   int64_t shed_target_ns;      /* 0: never */
   int64_t shed_interval_ns;
+  int64_t single_writer; /* 1: one at a time; -1: as the database needs it */
 } mb_settings;
 
 /*
- * Validates url (may be NULL) and options and makes a pool; opens no connection.
- * Options repeat url parameters of the same name and win over them.  driver is
- * constant and outlives the process's use of it; the rest is copied.  Errors:
- * MB_CONNECTOR_VALIDATION, MB_DRIVER_FAULT, MB_RESOURCE.  The caller owns one
- * reference and gives it back with mb_pool_close.
+ * Validates url (may be NULL) and options and makes a pool; opens no
+ * connection. Options repeat url parameters of the same name and win over them.
+ * driver is constant and outlives the process's use of it; the rest is copied.
+ * Errors: MB_CONNECTOR_VALIDATION, MB_DRIVER_FAULT, MB_RESOURCE.  The caller
+ * owns one reference and gives it back with mb_pool_close.
  */
 MB_CHECKED mb_status mb_pool_open(const mb_driver *driver, const char *url,
     const mb_option *options, size_t n, mb_pool **out, mb_error *error);
@@ -156,6 +154,8 @@ void mb_pool_ref(mb_pool *pool);
 void mb_pool_drop(mb_pool *pool);
 
 bool mb_pool_is_closed(mb_pool *pool);
+/* Whether it has a name, and so other handles may use it. */
+bool mb_pool_is_named(const mb_pool *pool);
 const mb_driver *mb_pool_driver(const mb_pool *pool);
 const mb_connector_info *mb_pool_info(const mb_pool *pool);
 const mb_settings *mb_pool_settings(const mb_pool *pool);
@@ -181,7 +181,7 @@ const char *mb_close_reason_name(mb_close_reason reason);
 /* Counts; of time, nanoseconds. */
 typedef struct mb_pool_stats {
   int64_t max;
-  int64_t size;    /* connections, with those that are being made and closed */
+  int64_t size; /* connections, with those that are being made and closed */
   int64_t open, idle, in_use, connecting;
   int64_t waiting; /* callers */
   int64_t acquired, released;
@@ -196,7 +196,11 @@ void mb_pool_stats_read(mb_pool *pool, mb_pool_stats *out);
 
 enum mb_acquire {
   MB_ACQUIRE_WAIT = 0,
-  MB_ACQUIRE_NOW = 1 /* fail at once when there is none */
+  MB_ACQUIRE_NOW = 1,   /* do not wait for other borrowers */
+  MB_ACQUIRE_ALONE = 4, /* there are none, and never will be: nor is the
+                           connection to wait for others */
+  MB_ACQUIRE_WRITER = 2 /* in order to write: wait for the place to write first,
+                           where the database has one */
 };
 
 /*
@@ -206,6 +210,13 @@ enum mb_acquire {
  */
 MB_CHECKED mb_status mb_pool_acquire(mb_pool *pool, const mb_call *call,
     unsigned flags, mb_conn **out, mb_error *error);
+
+/* Whether a text, or a transaction, is to be begun on a connection that was
+ * acquired with MB_ACQUIRE_WRITER; a guess, which costs nothing but fairness
+ * where it is wrong. */
+bool mb_pool_expects_write(const mb_pool *pool, const char *sql, size_t size);
+typedef struct mb_tx_options mb_tx_options;
+bool mb_pool_begin_writes(const mb_pool *pool, const mb_tx_options *options);
 
 /* --- Connections -------------------------------------------------------- */
 
@@ -220,6 +231,8 @@ void mb_conn_drop(mb_conn *conn);
 void mb_conn_ref(mb_conn *conn);
 void mb_conn_unref(mb_conn *conn);
 uint64_t mb_conn_borrow(const mb_conn *conn);
+/* Whether it has the pool's place to write. */
+bool mb_conn_is_writer(const mb_conn *conn);
 
 /* True from the connection's making until somebody has asked: the borrower
  * then sets up what belongs to it. */
@@ -233,9 +246,9 @@ void mb_conn_set_setup(mb_conn *conn, bool setup);
 const mb_capability *mb_conn_capability(const mb_conn *conn);
 MB_CHECKED mb_status mb_conn_ping(
     mb_conn *conn, const mb_call *call, mb_error *error);
-/* Writes name quoted for this database to out, terminated; size must be at least
- * 2 * length + 3.  Errors: MB_USAGE for a zero byte, invalid UTF-8, an empty
- * or a too long name. */
+/* Writes name quoted for this database to out, terminated; size must be at
+ * least 2 * length + 3.  Errors: MB_USAGE for a zero byte, invalid UTF-8, an
+ * empty or a too long name. */
 MB_CHECKED mb_status mb_conn_quote(mb_conn *conn, const char *name,
     size_t length, char *out, size_t size, mb_error *error);
 mb_transaction_state mb_conn_transaction_state(mb_conn *conn);
@@ -248,8 +261,8 @@ void mb_conn_on_event(mb_conn *conn,
 
 /*
  * Non-blocking use.  On a connection that was made non-blocking an operation
- * that cannot go on answers MB_WAIT; the caller waits for what mb_conn_wait says
- * and calls mb_conn_resume, whose last answer is the operation's.
+ * that cannot go on answers MB_WAIT; the caller waits for what mb_conn_wait
+ * says and calls mb_conn_resume, whose last answer is the operation's.
  */
 void mb_conn_set_blocking(mb_conn *conn, bool blocking);
 void mb_conn_wait(const mb_conn *conn, mb_wait *out);
@@ -267,10 +280,11 @@ typedef struct mb_tx {
   uint32_t serial;
 } mb_tx;
 
-typedef struct mb_tx_options {
+struct mb_tx_options {
   mb_begin begin;
+  bool exclusive;     /* one at a time of those of the pool that ask for it */
   int64_t timeout_ns; /* of the whole; 0: none */
-} mb_tx_options;
+};
 
 /* Begins inside parent, or NULL: the outermost.  options NULL: defaults; on a
  * savepoint only timeout_ns may be set. */
@@ -320,9 +334,9 @@ MB_CHECKED mb_status mb_stmt_prepare(
 mb_style mb_stmt_style(const mb_stmt *stmt);
 size_t mb_stmt_n_parameters(const mb_stmt *stmt);
 /* The name of parameter index (from 0); NULL for other styles. */
-const char *mb_stmt_parameter(
-    const mb_stmt *stmt, size_t index, size_t *size);
-/* The name that a misspelt one comes next to; *name is NULL when none is near. */
+const char *mb_stmt_parameter(const mb_stmt *stmt, size_t index, size_t *size);
+/* The name that a misspelt one comes next to; *name is NULL when none is near.
+ */
 void mb_suggest_parameter(const mb_stmt *stmt, const char *word, size_t size,
     const char **name, size_t *name_size);
 const char *mb_stmt_text(const mb_stmt *stmt, size_t *size);
@@ -353,17 +367,17 @@ void mb_stmt_drop(mb_stmt *stmt);
 MB_CHECKED mb_status mb_stmt_next_result(mb_stmt *stmt, mb_error *error);
 /* Columns and totals of the last run. */
 const mb_result *mb_stmt_result(const mb_stmt *stmt);
-/* A number that changes whenever the columns of the statement do; never the same
- * for two statements of the process. */
+/* A number that changes whenever the columns of the statement do; never the
+ * same for two statements of the process. */
 uint64_t mb_stmt_shape(const mb_stmt *stmt);
 /* A number of the run; 0 when none is going on. */
 uint64_t mb_stmt_run_number(const mb_stmt *stmt);
 
 /*
  * A run as somebody holds it who may outlive it (an iterator): once the
- * connection was given back, or the transaction has ended, its rows are gone and
- * the cursor knows.  Its members are the library's; shape and n_columns may be
- * read.
+ * connection was given back, or the transaction has ended, its rows are gone
+ * and the cursor knows.  Its members are the library's; shape and n_columns may
+ * be read.
  */
 typedef struct mb_cursor {
   mb_conn *conn; /* a reference; NULL: closed */
@@ -380,8 +394,7 @@ void mb_cursor_open(mb_cursor *cursor, mb_stmt *stmt);
 MB_CHECKED mb_status mb_cursor_fetch(
     mb_cursor *cursor, const mb_value **row, mb_error *error);
 /* As mb_stmt_next_result; shape and n_columns are those of the result. */
-MB_CHECKED mb_status mb_cursor_next_result(
-    mb_cursor *cursor, mb_error *error);
+MB_CHECKED mb_status mb_cursor_next_result(mb_cursor *cursor, mb_error *error);
 /* Lets go, and leaves the run, if it still goes on, to be ended before anything
  * else is run.  No I/O; a closed cursor may be closed. */
 void mb_cursor_close(mb_cursor *cursor);
@@ -440,12 +453,11 @@ typedef struct mb_places {
 size_t mb_places_bound(const char *sql, size_t size);
 /* Finds the placeholders of a text, in the order in which they stand; out has
  * room for mb_places_bound.  Errors: as mb_conn_statement. */
-MB_CHECKED mb_status mb_places_read(const mb_lexical *lexical,
-    const char *sql, size_t size, mb_place *out, mb_places *found,
-    mb_error *error);
+MB_CHECKED mb_status mb_places_read(const mb_lexical *lexical, const char *sql,
+    size_t size, mb_place *out, mb_places *found, mb_error *error);
 
 #if defined(__GNUC__) && !defined(MOONBASE_BUILTIN)
-#pragma GCC visibility pop
+#  pragma GCC visibility pop
 #endif
 
 #endif

@@ -9,7 +9,7 @@ local transaction = {}
 
 local option_types = {
   isolation = "string", mode = "string", read_only = "boolean", deferrable = "boolean",
-  timeout = "number", retry = "table",
+  exclusive = "boolean", timeout = "number", retry = "table",
 }
 
 local retry_types = { attempts = "number", max_time = "number" }
@@ -50,7 +50,7 @@ local function prepare_options(given, nested)
   return {
     isolation = number_of(core.isolations, given.isolation, "isolation"),
     mode = number_of(core.modes, given.mode, "mode"),
-    read_only = given.read_only, deferrable = given.deferrable, timeout = given.timeout,
+    read_only = given.read_only, exclusive = given.exclusive, deferrable = given.deferrable, timeout = given.timeout,
   }
 end
 

@@ -35,6 +35,11 @@ uint64_t mb_conn_borrow(const mb_conn *conn)
   return atomic_load_explicit(&conn->borrow, memory_order_relaxed);
 }
 
+bool mb_conn_is_writer(const mb_conn *conn)
+{
+  return conn->has_place;
+}
+
 bool mb_conn_take_fresh(mb_conn *conn)
 {
   const bool fresh = conn->fresh;
@@ -149,6 +154,8 @@ mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
 void mb__conn_leave(mb_conn *conn, mb_error *error)
 {
   mb__tx_follow(conn, error);
+  if (conn->has_place)
+    mb__place_consider(conn);
   mb__conn_pause(conn);
 }
 

@@ -69,6 +69,9 @@ struct mb_conn {
   bool setup;           /* what runs now is setting up, not use */
   bool session_changed; /* by a statement of a user */
   bool unsettled;       /* there are dropped runs or levels */
+  bool no_wait;          /* the borrower may not wait for others */
+  bool has_place;        /* the pool's place to write */
+  bool place_for_borrow; /* it is left when the connection comes back */
   void (*on_event)(void *context, const mb_event *event);
   void *event_context;
 
@@ -104,6 +107,7 @@ struct mb_conn {
     int at, unwind_at;
     const mb_tx *parent;
     mb_begin begin;
+    bool writes; /* it needs the place to write */
     int64_t deadline_ns;
     uint32_t target; /* depth to be left */
     bool failed;
@@ -134,6 +138,7 @@ struct mb_conn {
   mb_conn *pool_older, *pool_newer;
   int pool_state;
   pthread_t borrower;  /* the thread that it is lent to */
+  bool as_writer;      /* lent to who took the place to write before */
   unsigned generation; /* constant: of the pool, when it was begun */
   int64_t retire_ns;   /* constant once connected: when it is too old */
   int64_t idle_ns;     /* since when it is idle */
@@ -275,6 +280,13 @@ void mb__tx_follow(mb_conn *conn, mb_error *error);
 /* Rolls back until depth levels are left; a task on conn->tx. */
 MB_CHECKED mb_status mb__tx_unwind(
     mb_conn *conn, uint32_t depth, mb_error *error);
+
+/* --- writer.c ----------------------------------------------------------- */
+
+/* Takes the pool's place to write for this connection, unless it has it. */
+MB_CHECKED mb_status mb__place_enter(mb_conn *conn, mb_error *error);
+/* Leaves it, when nothing is being written any more. */
+void mb__place_consider(mb_conn *conn);
 
 /* --- statement.c -------------------------------------------------------- */
 

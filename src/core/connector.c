@@ -51,6 +51,7 @@ static const core_option core_options[] = {
     {{"leak_after", MB_OPTION_SECONDS, NULL}, INTO(leak_after_ns), 0},
     {{"shed_target", MB_OPTION_SECONDS, NULL}, INTO(shed_target_ns), 0},
     {{"shed_interval", MB_OPTION_SECONDS, NULL}, INTO(shed_interval_ns), 0},
+    {{"single_writer", MB_OPTION_BOOLEAN, NULL}, INTO(single_writer), 0},
     {{"name", MB_OPTION_TEXT, NULL}, NOWHERE, 0},
     {{"init", MB_OPTION_LIST, NULL}, NOWHERE, 0},
     /* Those of the handle: checked here, read by mb_pool_option. */
@@ -268,6 +269,8 @@ static mb_status store_setting(const core_option *option, const char *value,
   if (option->spec.kind == MB_OPTION_SECONDS) {
     if (!read_seconds(value, &number))
       number = -1; /* one of its words */
+  } else if (option->spec.kind == MB_OPTION_BOOLEAN) {
+    number = strcmp(value, "true") == 0;
   } else {
     (void)read_integer(value, &number);
     if (number < option->minimum)
@@ -443,6 +446,7 @@ mb_status mb__connector_open(const mb_driver *driver, const char *url,
       .cancel_grace_ns = 2 * (int64_t)NS_PER_SECOND,
       .statement_cache = -1,
       .max = 10,
+      .single_writer = -1,
       .idle_timeout_ns = 600 * (int64_t)NS_PER_SECOND,
       .max_lifetime_ns = 1800 * (int64_t)NS_PER_SECOND,
       .check_after_idle_ns = 30 * (int64_t)NS_PER_SECOND,

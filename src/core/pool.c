@@ -95,6 +95,22 @@ static int64_t random_locked(mb_pool *pool, int64_t limit)
   return limit > 0 ? (int64_t)(pool->random % (uint64_t)limit) : 0;
 }
 
+/* How many connections may be lent to others than the one who has the place to
+ * write, for whom one is kept. */
+static int64_t readers_max(const mb_pool *pool)
+{
+  const int64_t max = pool->connector->settings.max;
+  return pool->place.wanted && max > 1 ? max - 1 : max;
+}
+
+/* Whether a connection may be lent to who acquires with these flags. */
+static bool may_lend_locked(const mb_pool *pool, unsigned flags)
+{
+  const int64_t readers = pool->lists[MB__POOL_LENT].n +
+                          pool->lists[MB__POOL_LEFT].n - pool->n_writers;
+  return (flags & MB_ACQUIRE_WRITER) || readers < readers_max(pool);
+}
+
 /* --- Who waits ---------------------------------------------------------- */
 
 static void queue_locked(mb_pool *pool, mb__waiter *own)
@@ -122,6 +138,26 @@ static void leave_queue_locked(mb_pool *pool, const mb__waiter *leaving)
   if (pool->last_waiter == one)
     pool->last_waiter = before;
   pool->n_waiting--;
+}
+
+/* Who is to be served next: the one who has the place to write, then who has
+ * waited longest; NULL: nobody may be. */
+static mb__waiter *next_waiter_locked(const mb_pool *pool)
+{
+  mb__waiter *one = pool->first_waiter;
+  while (one != NULL && !(one->flags & MB_ACQUIRE_WRITER))
+    one = one->next;
+  if (one == NULL && may_lend_locked(pool, 0))
+    one = pool->first_waiter;
+  return one;
+}
+
+/* Has who is next look whether there is something to do. */
+static void wake_next_locked(const mb_pool *pool)
+{
+  mb__waiter *next = next_waiter_locked(pool);
+  if (next != NULL)
+    (void)pthread_cond_signal(&next->served);
 }
 
 static void refuse_locked(mb_pool *pool, mb__waiter *one)
@@ -195,35 +231,50 @@ static bool is_shed_locked(mb_pool *pool, const mb__waiter *one, int64_t now_ns)
 
 /* --- Lending ------------------------------------------------------------ */
 
-static void lend_locked(
-    mb_pool *pool, mb_conn *conn, pthread_t borrower, int64_t now_ns)
+static void lend_locked(mb_pool *pool, mb_conn *conn, pthread_t borrower,
+    unsigned flags, int64_t now_ns)
 {
   mb__pool_move_locked(pool, conn, MB__POOL_LENT);
   conn->borrower = borrower;
+  conn->no_wait = (flags & MB_ACQUIRE_ALONE) != 0;
+  conn->as_writer = (flags & MB_ACQUIRE_WRITER) != 0;
+  conn->has_place = conn->place_for_borrow = conn->as_writer;
+  pool->n_writers += conn->as_writer;
   conn->lent_ns = now_ns;
   (void)atomic_fetch_add_explicit(&conn->borrow, 1, memory_order_relaxed);
   pool->stats.acquired++;
 }
 
+/* The borrower is done with it, and with the place to write. */
+static void end_lending_locked(mb_pool *pool, mb_conn *conn)
+{
+  pool->n_writers -= conn->as_writer;
+  conn->as_writer = false;
+  if (conn->has_place)
+    mb__place_leave_locked(pool);
+  conn->has_place = false;
+}
+
 void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns)
 {
-  mb__waiter *first = pool->first_waiter;
-  while (first != NULL && is_shed_locked(pool, first, now_ns)) {
+  conn->idle_ns = now_ns;
+  mb__pool_move_locked(pool, conn, MB__POOL_IDLE);
+  if (pool->first_waiter == NULL)
+    return;
+  mb__waiter *next = next_waiter_locked(pool);
+  while (next != NULL && is_shed_locked(pool, next, now_ns)) {
     pool->stats.shed++;
     (void)refuse_empty_locked(
-        pool, "too many callers wait for a connection", first->error);
-    refuse_locked(pool, first);
-    first = pool->first_waiter;
+        pool, "too many callers wait for a connection", next->error);
+    refuse_locked(pool, next);
+    next = next_waiter_locked(pool);
   }
-  if (first == NULL) {
-    conn->idle_ns = now_ns;
-    mb__pool_move_locked(pool, conn, MB__POOL_IDLE);
+  if (next == NULL)
     return;
-  }
-  leave_queue_locked(pool, first);
-  lend_locked(pool, conn, first->thread, now_ns);
-  first->conn = conn;
-  (void)pthread_cond_signal(&first->served);
+  leave_queue_locked(pool, next);
+  lend_locked(pool, conn, next->thread, next->flags, now_ns);
+  next->conn = conn;
+  (void)pthread_cond_signal(&next->served);
 }
 
 void mb__pool_suspect(mb_pool *pool, unsigned generation)
@@ -299,6 +350,7 @@ void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason)
   (void)pthread_mutex_lock(&pool->lock);
   if (mb__pool_state_of(conn) != MB__POOL_CLOSING)
     mb__pool_move_locked(pool, conn, MB__POOL_CLOSING);
+  end_lending_locked(pool, conn);
   (void)pthread_mutex_unlock(&pool->lock);
   /* Only when it has gone there is room for another one. */
   mb__conn_close(conn);
@@ -307,16 +359,14 @@ void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason)
   pool->size--;
   pool->stats.closed++;
   pool->stats.closed_by[reason]++;
-  /* Who waits longest looks whether he may connect. */
-  if (pool->first_waiter != NULL)
-    (void)pthread_cond_signal(&pool->first_waiter->served);
+  wake_next_locked(pool); /* to connect */
   mb_conn_unref(conn);
   mb__pool_unlock_smaller(pool);
 }
 
 /* Takes the idle connection that was used last, in the state in which it is to
  * be looked at; NULL: there is none. */
-static mb_conn *take_idle_locked(mb_pool *pool, int64_t now_ns)
+static mb_conn *take_idle_locked(mb_pool *pool, unsigned flags, int64_t now_ns)
 {
   mb_conn *conn = pool->lists[MB__POOL_IDLE].newest;
   mb_close_reason ignored;
@@ -327,7 +377,7 @@ static mb_conn *take_idle_locked(mb_pool *pool, int64_t now_ns)
   } else if (wants_ping(pool, conn, now_ns)) {
     mb__pool_move_locked(pool, conn, MB__POOL_PINGING);
   } else {
-    lend_locked(pool, conn, pthread_self(), now_ns);
+    lend_locked(pool, conn, pthread_self(), flags, now_ns);
   }
   return conn;
 }
@@ -339,12 +389,14 @@ static void take_back_unfit(
   (void)atomic_fetch_add(&conn->borrow, 1);
   (void)pthread_mutex_lock(&pool->lock);
   pool->stats.acquired--;
+  conn->has_place = false; /* it stays with who wanted the connection */
   (void)pthread_mutex_unlock(&pool->lock);
   mb__pool_close_conn(pool, conn, reason);
 }
 
 /* Looks at what take_idle_locked gave; false: it was closed. */
-static bool try_idle(mb_pool *pool, mb_conn *conn, int64_t now_ns)
+static bool try_idle(
+    mb_pool *pool, mb_conn *conn, unsigned flags, int64_t now_ns)
 {
   mb_close_reason reason = MB_CLOSED_DEAD;
   switch (mb__pool_state_of(conn)) {
@@ -358,7 +410,7 @@ static bool try_idle(mb_pool *pool, mb_conn *conn, int64_t now_ns)
       return false;
     }
     (void)pthread_mutex_lock(&pool->lock);
-    lend_locked(pool, conn, pthread_self(), now_ns);
+    lend_locked(pool, conn, pthread_self(), flags, now_ns);
     (void)pthread_mutex_unlock(&pool->lock);
     return true;
   default:
@@ -441,8 +493,8 @@ static void note_failure_locked(
 
 /* What an attempt to connect has come to, for its maker (own, or NULL: whoever
  * waits).  False: it was of no use, and the error says why. */
-static bool end_connect(
-    mb_pool *pool, mb_conn *conn, mb_status status, bool own, mb_error *error)
+static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
+    bool own, unsigned flags, mb_error *error)
 {
   const int64_t now_ns = mb__host.now_ns();
   (void)pthread_mutex_lock(&pool->lock);
@@ -458,12 +510,10 @@ static bool end_connect(
   note_success_locked(pool, conn, now_ns);
   const bool closed = pool->closed;
   if (!closed && own)
-    lend_locked(pool, conn, pthread_self(), now_ns);
+    lend_locked(pool, conn, pthread_self(), flags, now_ns);
   else if (!closed)
     mb__pool_offer_locked(pool, conn, now_ns);
-  /* Others may connect now, too. */
-  if (pool->first_waiter != NULL)
-    (void)pthread_cond_signal(&pool->first_waiter->served);
+  wake_next_locked(pool); /* to connect, which is allowed again */
   mb__keeper_need_locked(pool);
   (void)pthread_mutex_unlock(&pool->lock);
   if (!closed)
@@ -477,15 +527,16 @@ void mb__pool_connect(mb_pool *pool, mb_conn *conn)
 {
   mb_error error;
   (void)end_connect(
-      pool, conn, mb__conn_connect(conn, NULL, &error), false, &error);
+      pool, conn, mb__conn_connect(conn, NULL, &error), false, 0, &error);
 }
 
 /* Connects on the caller's own thread. */
 static mb_status connect_here(mb_pool *pool, mb_conn *conn,
-    mb_cancellation *cancellation, mb_conn **out, mb_error *error)
+    mb_cancellation *cancellation, unsigned flags, mb_conn **out,
+    mb_error *error)
 {
   const mb_status status = mb__conn_connect(conn, cancellation, error);
-  if (!end_connect(pool, conn, status, true, error))
+  if (!end_connect(pool, conn, status, true, flags, error))
     return MB_ERROR;
   *out = conn;
   return MB_OK;
@@ -546,6 +597,7 @@ static void take_back(mb_pool *pool, mb_conn *conn)
     reason = MB_CLOSED_POOL;
   }
   const bool keep = fit && !pool->closed;
+  end_lending_locked(pool, conn);
   if (keep)
     mb__pool_offer_locked(pool, conn, now_ns);
   (void)pthread_mutex_unlock(&pool->lock);
@@ -569,6 +621,8 @@ static void leave(mb_conn *conn)
   mb__pool_move_locked(pool, conn, MB__POOL_LEFT);
   if (pool->first_waiter != NULL)
     (void)pthread_cond_signal(&pool->first_waiter->served);
+  if (pool->place.first != NULL)
+    (void)pthread_cond_signal(&pool->place.first->turn);
   mb__keeper_wake_locked(pool);
   (void)pthread_mutex_unlock(&pool->lock);
 }
@@ -596,6 +650,11 @@ static mb_conn *next_left_locked(const mb_pool *pool)
   while (conn != NULL && mb__conn_is_in_call(conn))
     conn = conn->pool_newer;
   return conn;
+}
+
+bool mb__pool_has_left_locked(const mb_pool *pool)
+{
+  return next_left_locked(pool) != NULL;
 }
 
 void mb__pool_tidy(mb_pool *pool)
@@ -626,7 +685,8 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
   }
   /* What is not lent comes back, or makes room, without a borrower. */
   if ((flags & MB_ACQUIRE_NOW) &&
-      pool->lists[MB__POOL_LENT].n >= pool->connector->settings.max) {
+      (pool->lists[MB__POOL_LENT].n >= pool->connector->settings.max ||
+          !may_lend_locked(pool, flags))) {
     (void)refuse_empty_locked(pool, "no connection is free", own->error);
     return false;
   }
@@ -651,6 +711,18 @@ static bool connects_here_locked(const mb_pool *pool, unsigned flags)
          (flags & MB_ACQUIRE_NOW);
 }
 
+/* Whether another connection is to be made for those who wait. */
+static bool wants_connect_locked(const mb_pool *pool, unsigned flags)
+{
+  const int64_t n_connecting = pool->lists[MB__POOL_CONNECTING].n;
+  const int64_t readers = pool->lists[MB__POOL_LENT].n +
+                          pool->lists[MB__POOL_LEFT].n + n_connecting -
+                          pool->n_writers;
+  return n_connecting < pool->n_waiting &&
+         ((flags & MB_ACQUIRE_WRITER) || readers < readers_max(pool)) &&
+         mb__pool_may_connect_locked(pool, mb__host.now_ns());
+}
+
 /* Waits in the queue; unlocks.  Takes what comes first: a connection that comes
  * back, one that a helper makes, or its own. */
 static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
@@ -663,8 +735,10 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
   const int64_t since_ns = mb__host.now_ns();
   const int64_t deadline_ns =
       mb__deadline_ns(pool->connector->settings.acquire_timeout_ns);
-  mb__waiter own = {
-      .thread = pthread_self(), .since_ns = since_ns, .error = error};
+  mb__waiter own = {.thread = pthread_self(),
+      .since_ns = since_ns,
+      .flags = flags,
+      .error = error};
   mb_conn *made = NULL;
   mb__thread_condition(&own.served);
   queue_locked(pool, &own);
@@ -674,8 +748,7 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
       (void)pthread_mutex_unlock(&pool->lock);
       mb__pool_tidy(pool);
       (void)pthread_mutex_lock(&pool->lock);
-    } else if (pool->lists[MB__POOL_CONNECTING].n < pool->n_waiting &&
-               mb__pool_may_connect_locked(pool, mb__host.now_ns())) {
+    } else if (wants_connect_locked(pool, flags)) {
       const bool here = connects_here_locked(pool, flags);
       made = mb__pool_begin_connect_locked(pool);
       if (made == NULL) {
@@ -697,9 +770,49 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
   (void)pthread_cond_destroy(&own.served);
 
   if (made != NULL && !served)
-    return connect_here(pool, made, cancellation, out, error);
+    return connect_here(pool, made, cancellation, flags, out, error);
   *out = own.conn;
   return own.conn != NULL ? MB_OK : MB_ERROR;
+}
+
+/* Takes what is idle, or waits. */
+static mb_status take_one(mb_pool *pool, mb_cancellation *cancellation,
+    unsigned flags, mb_conn **out, mb_error *error)
+{
+  for (;;) {
+    const int64_t now_ns = mb__host.now_ns();
+    mb_conn *conn = NULL;
+    (void)pthread_mutex_lock(&pool->lock);
+    if ((pool->first_waiter == NULL || (flags & MB_ACQUIRE_WRITER)) &&
+        !pool->closed && may_lend_locked(pool, flags))
+      conn = take_idle_locked(pool, flags, now_ns);
+    if (conn == NULL)
+      return wait_for_one(pool, cancellation, flags, out, error);
+    (void)pthread_mutex_unlock(&pool->lock);
+    if (try_idle(pool, conn, flags, now_ns)) {
+      *out = conn;
+      return MB_OK;
+    }
+  }
+}
+
+/* Takes the place to write before the connection. */
+static mb_status take_one_to_write(mb_pool *pool, mb_cancellation *cancellation,
+    unsigned flags, mb_conn **out, mb_error *error)
+{
+  (void)pthread_mutex_lock(&pool->lock);
+  mb_status status =
+      mb__place_take_locked(pool, flags, NULL, cancellation, error);
+  (void)pthread_mutex_unlock(&pool->lock);
+  if (status != MB_OK)
+    return status;
+  status = take_one(pool, cancellation, flags, out, error);
+  if (status == MB_OK)
+    return MB_OK;
+  (void)pthread_mutex_lock(&pool->lock);
+  mb__place_leave_locked(pool);
+  (void)pthread_mutex_unlock(&pool->lock);
+  return status;
 }
 
 mb_status mb_pool_acquire(mb_pool *pool, const mb_call *call, unsigned flags,
@@ -715,21 +828,9 @@ mb_status mb_pool_acquire(mb_pool *pool, const mb_call *call, unsigned flags,
     return mb__cancellation_fail(cancellation, error);
   if (atomic_load_explicit(&pool->n_left, memory_order_relaxed) > 0)
     mb__pool_tidy(pool);
-
-  for (;;) {
-    const int64_t now_ns = mb__host.now_ns();
-    mb_conn *conn = NULL;
-    (void)pthread_mutex_lock(&pool->lock);
-    if (pool->first_waiter == NULL && !pool->closed)
-      conn = take_idle_locked(pool, now_ns);
-    if (conn == NULL)
-      return wait_for_one(pool, cancellation, flags, out, error);
-    (void)pthread_mutex_unlock(&pool->lock);
-    if (try_idle(pool, conn, now_ns)) {
-      *out = conn;
-      return MB_OK;
-    }
-  }
+  return flags & MB_ACQUIRE_WRITER
+             ? take_one_to_write(pool, cancellation, flags, out, error)
+             : take_one(pool, cancellation, flags, out, error);
 }
 
 /* --- Sweeping ----------------------------------------------------------- */

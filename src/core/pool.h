@@ -48,11 +48,19 @@ typedef struct mb__waiter {
   pthread_t thread;
   pthread_cond_t served;
   int64_t since_ns;
+  unsigned flags;  /* of the acquire */
   mb_conn *conn;   /* handed over; NULL: none yet */
   bool refused;    /* *error says why */
   mb_error *error; /* the caller's */
   struct mb__waiter *next;
 } mb__waiter;
+
+/* Somebody who waits for the place to write. */
+typedef struct mb__place_waiter {
+  pthread_cond_t turn;
+  bool served;
+  struct mb__place_waiter *next;
+} mb__place_waiter;
 
 struct mb_pool {
   /* Constant. */
@@ -91,6 +99,14 @@ struct mb_pool {
   bool has_last_error;
   mb_error last_error; /* of connecting */
   uint64_t random;     /* never 0 */
+
+  /* The place to write (writer.c). */
+  struct {
+    bool wanted; /* constant: every write needs it */
+    bool taken;
+    mb__place_waiter *first, *last;
+  } place;
+  int64_t n_writers; /* lent to who took the place before the connection */
 
   /* Shedding: the shortest wait of this interval, and whether that of the last
    * one was too long. */
@@ -131,6 +147,8 @@ void mb__pool_connect(mb_pool *pool, mb_conn *conn);
 
 /* Cleans what finalizers have left. */
 void mb__pool_tidy(mb_pool *pool);
+/* Whether there is anything of the kind that can be cleaned now. */
+bool mb__pool_has_left_locked(const mb_pool *pool);
 
 /* Closes a connection that is the caller's own, for a reason. */
 void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason);
@@ -157,6 +175,15 @@ void mb__keeper_need_locked(mb_pool *pool);
 void mb__keeper_wake_locked(mb_pool *pool);
 /* Tells it to end; where wait is true, returns when it has. */
 void mb__keeper_stop(mb_pool *pool, bool wait);
+
+/* --- writer.c ----------------------------------------------------------- */
+
+/* Takes the place to write, in its turn.  flags: of the acquire; op and
+ * cancellation (or NULL) may end the wait, and so may acquire_timeout. */
+MB_CHECKED mb_status mb__place_take_locked(mb_pool *pool, unsigned flags,
+    const mb_op *op, mb_cancellation *cancellation, mb_error *error);
+/* Gives it to who is next. */
+void mb__place_leave_locked(mb_pool *pool);
 
 /* --- pools.c ------------------------------------------------------------ */
 

@@ -178,6 +178,10 @@ static mb_pool *make(mb__connector *connector)
   pool->connects_at_once =
       connector->driver->resume == NULL && !connector->info.connect_blocks;
   pool->is_database = connector->info.is_memory;
+  pool->place.wanted =
+      connector->settings.single_writer != 0 &&
+      (connector->settings.single_writer > 0 || connector->info.file != NULL) &&
+      !pool->is_database;
   pool->random = (uint64_t)mb__host.now_ns() ^ (uint64_t)(uintptr_t)pool;
   pool->random |= 1;
   pool->shed_shortest_ns = MB_NEVER;
@@ -470,6 +474,11 @@ bool mb_pool_is_closed(mb_pool *pool)
   const bool closed = pool->closed;
   (void)pthread_mutex_unlock(&pool->lock);
   return closed;
+}
+
+bool mb_pool_is_named(const mb_pool *pool)
+{
+  return pool->name != NULL;
 }
 
 const mb_driver *mb_pool_driver(const mb_pool *pool)

@@ -7,6 +7,7 @@
  */
 #include "statement.h"
 
+#include "pool.h"
 #include "script.h"
 #include "suggest.h"
 
@@ -555,6 +556,15 @@ static bool may_try_again(mb_stmt *stmt, mb_status status, mb_error *error)
   return true;
 }
 
+/* Takes the place to write, where there is one and this writes. */
+static mb_status take_place(const mb_stmt *stmt, mb_error *error)
+{
+  mb_conn *conn = stmt->conn;
+  if (stmt->prepared.reads_only || conn->has_place || !conn->pool->place.wanted)
+    return MB_OK;
+  return mb__place_enter(conn, error);
+}
+
 static mb_status run_step(mb_conn *conn, void *argument, mb_error *error)
 {
   mb_stmt *stmt = argument;
@@ -563,7 +573,8 @@ static mb_status run_step(mb_conn *conn, void *argument, mb_error *error)
   MB_TASK_BEGIN(stmt->at);
   do {
     MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
-    if (status == MB_ERROR || place_parameters(stmt, error) != MB_OK)
+    if (status == MB_ERROR || place_parameters(stmt, error) != MB_OK ||
+        take_place(stmt, error) != MB_OK)
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
     MB_TASK_AWAIT(stmt->at, status, conn, start_execute(stmt, error));
   } while (may_try_again(stmt, status, error));

@@ -249,12 +249,13 @@ static mb_status check_options(const mb_conn *conn,
 {
   const mb_capability *capability = conn->capability;
   const mb_begin *begin = &options->begin;
-  if (nested && (begin->isolation != MB_ISOLATION_DEFAULT ||
-                    begin->mode != MB_MODE_DEFAULT || begin->read_only ||
-                    begin->deferrable))
+  if (nested &&
+      (options->exclusive || begin->isolation != MB_ISOLATION_DEFAULT ||
+          begin->mode != MB_MODE_DEFAULT || begin->read_only ||
+          begin->deferrable))
     return mb__host.fail(error, MB_USAGE,
-        "isolation, mode, read_only and deferrable belong to the outermost "
-        "transaction");
+        "isolation, mode, read_only, deferrable and exclusive belong to the "
+        "outermost transaction");
   if (nested && !capability->savepoints)
     return mb__host.fail(error, MB_UNSUPPORTED,
         "this database has no savepoints, so transactions do not nest");
@@ -297,6 +298,8 @@ static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
       if (status == MB_ERROR)
         MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     }
+    if (conn->tx.writes && mb__place_enter(conn, error) != MB_OK)
+      MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     MB_TASK_AWAIT(conn->tx.at, status, conn, send_begin(conn, error));
     if (status == MB_ERROR && error->origin == MB_ORIGIN_STATEMENT)
       error->origin = MB_ORIGIN_BEGIN;
@@ -340,6 +343,7 @@ mb_status mb_tx_begin(mb_conn *conn, const mb_tx *parent,
   }
   conn->tx.parent = parent;
   conn->tx.begin = options->begin;
+  conn->tx.writes = mb_pool_begin_writes(conn->pool, options);
   conn->tx.deadline_ns =
       options->timeout_ns > 0 ? mb__deadline_ns(options->timeout_ns) : MB_NEVER;
   if (conn->tx.deadline_ns < conn->op.deadline_ns) {

@@ -202,7 +202,8 @@ void mb_lua_lease_join(mb_lua *lua, mb_lua_lease *lease, bool as_rows);
 void mb_lua_lease_leave(
     mb_lua *lua, mb_lua_lease *lease, bool as_rows, bool finalizing);
 /* A lease that is held by rows alone, or NULL. */
-mb_lua_lease *mb_lua_find_lease(const mb_lua *lua, const mb_pool *pool);
+mb_lua_lease *mb_lua_find_lease(
+    const mb_lua *lua, const mb_pool *pool, bool writes);
 
 static inline bool mb_lua_lease_holds(const mb_lua_lease *lease)
 {
@@ -454,6 +455,7 @@ typedef struct mb_lua_run {
   mb_conn *conn;
   mb_lua_lease *shared; /* of rows, whose connection is used; NULL: none */
   bool outside;         /* it may go beside an open transaction */
+  bool writes;          /* it is to have the place to write */
   const mb_tx *tx;
   mb_stmt *stmt;
   mb_status status;

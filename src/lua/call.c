@@ -64,7 +64,8 @@ mb_status mb_lua_keep_raised(lua_State *L, mb_error *error)
 {
   compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
   mb_lua_of(L)->has_raised = true;
-  return mb_error_fill(error, MB_ENGINE, "a function of the program has failed");
+  return mb_error_fill(
+      error, MB_ENGINE, "a function of the program has failed");
 }
 
 void mb_lua_helper(lua_State *L, const char *name)
@@ -194,13 +195,16 @@ void mb_lua_lease_leave(
   mb_conn_unref(conn);
 }
 
-mb_lua_lease *mb_lua_find_lease(const mb_lua *lua, const mb_pool *pool)
+mb_lua_lease *mb_lua_find_lease(
+    const mb_lua *lua, const mb_pool *pool, bool writes)
 {
+  mb_lua_lease *found = NULL;
   for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
     if (lease->pool == pool && lease->rows == lease->users &&
-        mb_lua_lease_holds(lease))
-      return lease;
-  return NULL;
+        mb_lua_lease_holds(lease) &&
+        (found == NULL || (writes && mb_conn_is_writer(lease->conn))))
+      found = lease;
+  return found;
 }
 
 /* --- Connecting --------------------------------------------------------- */
@@ -219,39 +223,78 @@ static mb_status check_task(const mb_lua_run *run, mb_error *error)
   return MB_OK;
 }
 
-/* The pool is empty, and nobody but this program could give a connection back. */
-static mb_status explain_empty(const mb_lua_run *run, mb_error *error)
+/* Whether a Connection or Transaction of this program writes, so that another
+ * write would wait for it for ever. */
+static bool holds_place(const mb_lua_run *run)
 {
   for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
        lease = lease->next)
-    if (lease->pool == run->session->pool &&
-        mb_pool_settings(lease->pool)->max == 1)
-      return mb_error_fill(error, MB_USAGE,
-          "the only connection is held by a Connection or Transaction of this "
-          "program: use that one, or close it first");
+    if (lease->pool == run->session->pool && lease->rows < lease->users &&
+        mb_lua_lease_holds(lease) && mb_conn_is_writer(lease->conn))
+      return true;
+  return false;
+}
+
+/* Whether this program holds a connection of the pool by itself. */
+static bool holds_connection(const mb_lua_run *run)
+{
+  for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
+       lease = lease->next)
+    if (lease->pool == run->session->pool)
+      return true;
+  return false;
+}
+
+/* No connection is to be had, and nobody but this program could give one back:
+ * that is a mistake of the program where there is only one. */
+static mb_status explain_empty(mb_lua_run *run)
+{
+  const mb_pool *pool = run->session->pool;
+  if (run->writes && holds_place(run))
+    return mb_error_fill(&run->error, MB_USAGE,
+        "a transaction or Connection of this program is writing, and this "
+        "would wait for it for ever: use that one, or end it first");
+  if (mb_pool_settings(pool)->max == 1 && holds_connection(run))
+    return mb_error_fill(&run->error, MB_USAGE,
+        "the only connection is held by a Connection or Transaction of this "
+        "program: use that one, or close it first");
   return MB_ERROR;
+}
+
+static mb_status acquire(mb_lua_run *run, unsigned flags)
+{
+  mb_pool *pool = run->session->pool;
+  if (!mb_pool_is_named(pool))
+    flags |= MB_ACQUIRE_ALONE;
+  if (run->writes)
+    flags |= MB_ACQUIRE_WRITER;
+  return mb_pool_acquire(
+      pool, &run->config->call, flags, &run->conn, &run->error);
 }
 
 static mb_status borrow(lua_State *L, mb_lua_run *run)
 {
   mb_error *error = &run->error;
-  const mb_call *call = &run->config->call;
   mb_pool *pool = run->session->pool;
-  if (mb_pool_acquire(pool, call, MB_ACQUIRE_NOW, &run->conn, error) == MB_OK)
+  if (acquire(run, MB_ACQUIRE_NOW) == MB_OK)
     return MB_OK;
   if (error->class != MB_POOL_TIMEOUT)
     return MB_ERROR;
-  run->shared = mb_lua_find_lease(run->lua, pool);
+  run->shared = mb_lua_find_lease(run->lua, pool, run->writes);
   if (run->shared != NULL) {
     run->conn = run->shared->conn;
     return MB_OK;
   }
   /* Handles that were forgotten hold connections until they are collected. */
   lua_gc(L, LUA_GCCOLLECT, 0);
-  if (mb_pool_acquire(pool, call, MB_ACQUIRE_NOW, &run->conn, error) == MB_OK)
+  if (acquire(run, MB_ACQUIRE_NOW) == MB_OK)
     return MB_OK;
-  return error->class == MB_POOL_TIMEOUT ? explain_empty(run, error)
-                                         : MB_ERROR;
+  if (error->class != MB_POOL_TIMEOUT)
+    return MB_ERROR;
+  /* Others may give something back, but not what this program waits for. */
+  if (mb_pool_is_named(pool) && !(run->writes && holds_place(run)))
+    return acquire(run, 0);
+  return explain_empty(run);
 }
 
 /* Has a new connection set up by the Lua side, before it is used. */
@@ -330,6 +373,7 @@ void mb_lua_run_open(lua_State *L, mb_lua_run *run)
   run->conn = NULL;
   run->shared = NULL;
   run->outside = false;
+  run->writes = false;
   run->tx = NULL;
   run->stmt = NULL;
   run->text = 0;
@@ -354,21 +398,19 @@ mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run)
   const char *text = lua_tolstring(L, -1, &size);
   lua_pop(L, 1); /* the handle holds it */
   return mb_conn_statement(run->conn, text, size,
-      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt,
-      &run->error);
+      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt, &run->error);
 }
 
 static mb_status find_text(lua_State *L, mb_lua_run *run)
 {
   size_t size;
   if (lua_type(L, 2) != LUA_TSTRING)
-    return mb_error_fill(&run->error, MB_USAGE,
-        "the first argument is the SQL text, a string");
+    return mb_error_fill(
+        &run->error, MB_USAGE, "the first argument is the SQL text, a string");
   run->text = 2;
   const char *text = lua_tolstring(L, 2, &size);
   return mb_conn_statement(run->conn, text, size,
-      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt,
-      &run->error);
+      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt, &run->error);
 }
 
 /* Puts the fragments among the arguments into the text: the stack then is as if
@@ -399,8 +441,7 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
   if (!prepared && mb_lua_kind_of(L, 2) == MB_LUA_FRAGMENT &&
       mb_lua_run_expand(L, run) != MB_OK)
     return MB_ERROR;
-  if ((prepared ? mb_lua_run_find(L, run)
-                : find_text(L, run)) != MB_OK)
+  if ((prepared ? mb_lua_run_find(L, run) : find_text(L, run)) != MB_OK)
     return MB_ERROR;
   const int first = prepared ? 2 : 3;
   if (mb_lua_read_params(
@@ -437,9 +478,27 @@ mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run)
   return run->status;
 }
 
+/* Whether the statement is likely to write, by its text. */
+static bool expects_write(lua_State *L, const mb_lua_run *run)
+{
+  size_t size;
+  int index = 2;
+  if (run->prepared != NULL) {
+    compat_getuservalue(L, 1, MB_LUA_EXTRA);
+    index = -1;
+  }
+  const bool is_text = lua_type(L, index) == LUA_TSTRING;
+  const char *text = is_text ? lua_tolstring(L, index, &size) : NULL;
+  if (run->prepared != NULL)
+    lua_pop(L, 1); /* the handle holds it */
+  return is_text && mb_pool_expects_write(run->session->pool, text, size);
+}
+
 bool mb_lua_run_start(lua_State *L, mb_lua_run *run)
 {
   mb_lua_run_open(L, run);
+  if (run->session->head.kind == MB_LUA_DATABASE)
+    run->writes = expects_write(L, run);
   return mb_lua_run_connect(L, run) == MB_OK &&
          mb_lua_run_statement(L, run) != MB_ERROR;
 }

@@ -292,6 +292,8 @@ static int session_exec_script(lua_State *L)
     return mb_lua_usage(L, "the first argument is the script, a string");
   const char *text = lua_tolstring(L, 2, &size);
   mb_lua_run_open(L, &run);
+  static const mb_tx_options unknown;
+  run.writes = mb_pool_begin_writes(run.session->pool, &unknown);
   if (mb_lua_run_connect(L, &run) != MB_OK ||
       run_script(&run, text, size, &n) == MB_ERROR)
     return mb_lua_run_fail(L, &run);
@@ -326,8 +328,8 @@ static mb_conn *expanding(lua_State *L)
   return conn;
 }
 
-/* quote(name): the name as the connection whose fragments are being joined wants
- * it. */
+/* quote(name): the name as the connection whose fragments are being joined
+ * wants it. */
 int mb_lua_quote(lua_State *L)
 {
   mb_error error;
@@ -373,8 +375,8 @@ int mb_lua_places(lua_State *L)
   size_t size;
   const mb_capability *capability = mb_conn_capability(expanding(L));
   const char *text = luaL_checklstring(L, 1, &size);
-  mb_place *places = lua_newuserdata(
-      L, (mb_places_bound(text, size) + 1) * sizeof *places);
+  mb_place *places =
+      lua_newuserdata(L, (mb_places_bound(text, size) + 1) * sizeof *places);
   if (mb_places_read(
           &capability->lexical, text, size, places, &found, &error) != MB_OK)
     return mb_lua_fail(L, NULL, &error, NULL, 0);
