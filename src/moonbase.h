@@ -149,6 +149,10 @@ void mb_pool_close(mb_pool *pool, int64_t timeout_ns);
 void mb_pool_shut(mb_pool *pool, int64_t timeout_ns);
 /* Takes a further reference. */
 void mb_pool_ref(mb_pool *pool);
+/* For finalizers: a handle that was opened is no longer to be counted, though
+ * what was made from it may live on.  Its reference is given back by
+ * mb_pool_drop. */
+void mb_pool_forget(mb_pool *pool);
 /* Gives the reference back; the last one leaves the connections to be disposed
  * of.  Does no I/O, for finalizers. */
 void mb_pool_drop(mb_pool *pool);

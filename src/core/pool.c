@@ -192,13 +192,15 @@ static mb_status refuse_empty_locked(
                           ? mb_error_text(&pool->last_error, MB_MESSAGE, &size)
                           : NULL;
   const mb_conn *longest = pool->lists[MB__POOL_LENT].oldest;
-  const int64_t now_ns = mb__host.now_ns();
+  const int64_t now_ns = mb__coarse_ns();
   pool->stats.timeouts++;
   mb__host.fail(error, MB_POOL_TIMEOUT,
-      "%s: %lld of %lld are in use (the longest for %.1f s), %lld other "
-      "callers "
-      "wait%s%.*s",
+      "%s: %lld of %lld are in use%s (the longest for %.1f s), %lld other "
+      "callers wait%s%.*s",
       what, (long long)pool->lists[MB__POOL_LENT].n, (long long)pool->size,
+      readers_max(pool) < pool->connector->settings.max
+          ? ", and one is kept for who writes"
+          : "",
       longest != NULL ? (double)(now_ns - longest->lent_ns) / 1e9 : 0.0,
       (long long)pool->n_waiting - 1,
       cause != NULL ? "; the last attempt to connect failed: " : "", (int)size,
@@ -241,7 +243,10 @@ static void lend_locked(mb_pool *pool, mb_conn *conn, pthread_t borrower,
   conn->has_place = conn->place_for_borrow = conn->as_writer;
   pool->n_writers += conn->as_writer;
   conn->lent_ns = now_ns;
-  (void)atomic_fetch_add_explicit(&conn->borrow, 1, memory_order_relaxed);
+  /* Nobody else counts while it is not lent. */
+  atomic_store_explicit(&conn->borrow,
+      atomic_load_explicit(&conn->borrow, memory_order_relaxed) + 1,
+      memory_order_relaxed);
   pool->stats.acquired++;
 }
 
@@ -496,7 +501,7 @@ static void note_failure_locked(
 static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
     bool own, unsigned flags, mb_error *error)
 {
-  const int64_t now_ns = mb__host.now_ns();
+  const int64_t now_ns = mb__coarse_ns();
   (void)pthread_mutex_lock(&pool->lock);
   if (status != MB_OK) {
     take_locked(pool, conn);
@@ -583,7 +588,7 @@ static void take_back(mb_pool *pool, mb_conn *conn)
   bool fit = mb__conn_clean(conn, &reason);
   if (fit)
     fit = is_alive(pool, conn);
-  const int64_t now_ns = mb__host.now_ns();
+  const int64_t now_ns = mb__coarse_ns();
   if (fit && is_too_old(pool, conn, now_ns, &reason))
     fit = false;
   (void)pthread_mutex_lock(&pool->lock);
@@ -780,7 +785,7 @@ static mb_status take_one(mb_pool *pool, mb_cancellation *cancellation,
     unsigned flags, mb_conn **out, mb_error *error)
 {
   for (;;) {
-    const int64_t now_ns = mb__host.now_ns();
+    const int64_t now_ns = mb__coarse_ns();
     mb_conn *conn = NULL;
     (void)pthread_mutex_lock(&pool->lock);
     if ((pool->first_waiter == NULL || (flags & MB_ACQUIRE_WRITER)) &&
@@ -863,7 +868,7 @@ void mb__pool_sweep(mb_pool *pool)
   mb__pool_tidy(pool);
   for (;;) {
     (void)pthread_mutex_lock(&pool->lock);
-    mb_conn *expired = take_expired_locked(pool, mb__host.now_ns(), &reason);
+    mb_conn *expired = take_expired_locked(pool, mb__coarse_ns(), &reason);
     (void)pthread_mutex_unlock(&pool->lock);
     if (expired == NULL)
       break;
@@ -884,7 +889,7 @@ void mb__pool_sweep(mb_pool *pool)
   }
   (void)pthread_mutex_lock(&pool->lock);
   if (pool->first_waiter != NULL)
-    mb__pool_offer_locked(pool, longest, mb__host.now_ns());
+    mb__pool_offer_locked(pool, longest, mb__coarse_ns());
   else
     mb__pool_move_locked(pool, longest, MB__POOL_IDLE);
   (void)pthread_mutex_unlock(&pool->lock);

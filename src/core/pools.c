@@ -210,7 +210,8 @@ static mb_pool *find_named(const char *name)
 {
   mb_pool *pool = pools;
   while (pool != NULL && (pool->name == NULL || strcmp(pool->name, name) != 0 ||
-                             pool->handles == 0 || mb__pool_is_inherited(pool)))
+                             pool->handles == 0 || pool->disposing ||
+                             mb__pool_is_inherited(pool)))
     pool = pool->next;
   return pool;
 }
@@ -423,6 +424,11 @@ void mb_pool_close(mb_pool *pool, int64_t timeout_ns)
 void mb_pool_ref(mb_pool *pool)
 {
   (void)atomic_fetch_add(&pool->refs, 1);
+}
+
+void mb_pool_forget(mb_pool *pool)
+{
+  (void)give_handle_back(pool);
 }
 
 void mb_pool_drop(mb_pool *pool)

@@ -184,6 +184,7 @@ typedef struct mb_lua_lease {
   mb_conn *conn; /* a reference while there are users; then NULL */
   uint64_t borrow;
   mb_pool *pool; /* borrowed from the users */
+  const struct mb_lua_session *origin; /* theirs */
   unsigned users;
   unsigned rows; /* of these */
   struct mb_lua_lease *next, *prev; /* in mb_lua.leases while there are users */
@@ -195,7 +196,10 @@ void mb_lua_know(lua_State *L, const void *userdata, int index);
 void mb_lua_push_known(lua_State *L, const void *userdata);
 
 /* Pushes a lease of a connection that was just borrowed, without users. */
-mb_lua_lease *mb_lua_push_lease(lua_State *L, mb_pool *pool, mb_conn *conn);
+mb_lua_lease *mb_lua_push_lease(
+    lua_State *L, const struct mb_lua_session *origin, mb_conn *conn);
+/* Ends the borrows that were made through a Database. */
+void mb_lua_end_leases(mb_lua *lua, const struct mb_lua_session *origin);
 void mb_lua_lease_join(mb_lua *lua, mb_lua_lease *lease, bool as_rows);
 /* Leaves it; the last one gives the connection back, or, in a finalizer, leaves
  * it to be given back. */
@@ -218,6 +222,7 @@ typedef struct mb_lua_session {
   mb_conn *conn;       /* Connection, Transaction: a reference */
   uint64_t borrow;
   mb_lua_lease *lease; /* beside it; NULL: it has none of its own */
+  struct mb_lua_session *origin; /* the Database that it comes from */
   bool closed;
   bool has_setup;      /* Database: fresh connections are set up by Lua */
   bool is_view;        /* of its parent */

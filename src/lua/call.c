@@ -149,11 +149,14 @@ void mb_lua_push_known(lua_State *L, const void *userdata)
   lua_remove(L, -2);
 }
 
-mb_lua_lease *mb_lua_push_lease(lua_State *L, mb_pool *pool, mb_conn *conn)
+mb_lua_lease *mb_lua_push_lease(
+    lua_State *L, const mb_lua_session *origin, mb_conn *conn)
 {
   mb_lua_lease *lease = lua_newuserdata(L, sizeof *lease);
-  *lease = (mb_lua_lease){
-      .conn = conn, .borrow = mb_conn_borrow(conn), .pool = pool};
+  *lease = (mb_lua_lease){.conn = conn,
+      .borrow = mb_conn_borrow(conn),
+      .pool = origin->pool,
+      .origin = origin};
   mb_lua_know(L, lease, -1);
   return lease;
 }
@@ -193,6 +196,13 @@ void mb_lua_lease_leave(
       mb_conn_release(conn);
   }
   mb_conn_unref(conn);
+}
+
+void mb_lua_end_leases(mb_lua *lua, const mb_lua_session *origin)
+{
+  for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
+    if (lease->origin == origin && mb_lua_lease_holds(lease))
+      mb_conn_release(lease->conn);
 }
 
 mb_lua_lease *mb_lua_find_lease(
@@ -333,14 +343,15 @@ static mb_status connect_database(lua_State *L, mb_lua_run *run)
 mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
 {
   mb_lua_session *session = run->session;
-  if (session->closed)
+  const bool is_database = session->head.kind == MB_LUA_DATABASE;
+  if (session->closed || (is_database && session->origin->closed))
     return mb_error_fill(&run->error, MB_USAGE,
-        session->head.kind == MB_LUA_DATABASE     ? "the database is closed"
+        is_database                               ? "the database is closed"
         : session->head.kind == MB_LUA_CONNECTION ? "the connection is closed"
                                                   : "the transaction has ended "
                                                     "(it was committed or "
                                                     "rolled back)");
-  if (session->head.kind == MB_LUA_DATABASE)
+  if (is_database)
     return connect_database(L, run);
   if (mb_conn_borrow(session->conn) != session->borrow)
     return mb_error_fill(&run->error, MB_USAGE,

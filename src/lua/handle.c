@@ -23,6 +23,7 @@ static mb_lua_session *push_session(lua_State *L, mb_lua_kind kind, int parent)
   made->config = from->config;
   made->has_setup = from->has_setup;
   made->pool = from->pool;
+  made->origin = from->origin;
   mb_pool_ref(made->pool);
   compat_getuservalue(L, parent, MB_LUA_OPTIONS);
   compat_setuservalue(L, -2, MB_LUA_OPTIONS);
@@ -50,7 +51,7 @@ void mb_lua_push_view(lua_State *L, mb_conn *conn)
 mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run)
 {
   if (run->shared == NULL)
-    return mb_lua_push_lease(L, run->session->pool, run->conn);
+    return mb_lua_push_lease(L, run->session->origin, run->conn);
   mb_lua_push_known(L, run->shared);
   return run->shared;
 }
@@ -246,6 +247,7 @@ int mb_lua_open(lua_State *L)
 
   mb_lua_session *session =
       mb_lua_new(L, MB_LUA_DATABASE, sizeof *session, MB_LUA_EXTRA);
+  session->origin = session;
   if (mb_pool_open(driver, url, options, n, &session->pool, &error) != MB_OK)
     return mb_lua_fail(L, NULL, &error, NULL, 0);
   session->config.call.timeout_ns = mb_pool_settings(session->pool)->timeout_ns;
@@ -458,13 +460,25 @@ int mb_lua_close_connection(lua_State *L)
   return 0;
 }
 
-/* close(db, seconds): stops lending and takes everything back. */
+/* How long others have for giving their connections back. */
+#define CLOSE_LIMIT_S 30.0
+
+/* close(db, seconds or nil): ends what was begun with it, and lends nothing any
+ * more.  The last handle of a pool takes everything back. */
 int mb_lua_close_database(lua_State *L)
 {
   (void)mb_lua_check(L, 1, MB_LUA_DATABASE);
-  (void)mb_lua_enter(L);
-  const mb_lua_session *session = push_original(L, 1);
-  mb_pool_shut(session->pool, 0);
+  mb_lua *lua = mb_lua_enter(L);
+  const double limit_s = lua_type(L, 2) == LUA_TNUMBER
+                             ? (double)lua_tonumber(L, 2)
+                             : CLOSE_LIMIT_S;
+  mb_lua_session *session = push_original(L, 1);
+  if (session->closed)
+    return 0;
+  session->closed = true;
+  mb_lua_end_leases(lua, session);
+  mb_pool_shut(session->pool,
+      limit_s > 0 && limit_s < 1e9 ? (int64_t)(limit_s * NS_PER_SECOND) : 0);
   return 0;
 }
 
@@ -472,7 +486,8 @@ int mb_lua_is_closed(lua_State *L)
 {
   (void)mb_lua_check_session(L, 1);
   const mb_lua_session *session = push_original(L, 1);
-  bool closed = session->closed || mb_pool_is_closed(session->pool);
+  bool closed = session->closed || session->origin->closed ||
+                mb_pool_is_closed(session->pool);
   if (session->head.kind == MB_LUA_CONNECTION)
     closed |= mb_conn_borrow(session->conn) != session->borrow;
   else if (session->head.kind == MB_LUA_TRANSACTION)
@@ -495,6 +510,8 @@ static int session_gc(lua_State *L)
   if (session->conn != NULL)
     mb_conn_unref(session->conn);
   session->conn = NULL;
+  if (session->pool != NULL && session->origin == session && !session->closed)
+    mb_pool_forget(session->pool);
   if (session->pool != NULL)
     mb_pool_drop(session->pool);
   session->pool = NULL;
@@ -523,15 +540,19 @@ int mb_lua_stats(lua_State *L)
   } fields[] = {
       {"max", stats.max},
       {"size", stats.size},
+      {"open", stats.open},
       {"idle", stats.idle},
       {"in_use", stats.in_use},
+      {"connecting", stats.connecting},
       {"waiting", stats.waiting},
       {"acquired", stats.acquired},
       {"released", stats.released},
       {"timeouts", stats.timeouts},
+      {"shed", stats.shed},
       {"created", stats.created},
       {"closed", stats.closed},
       {"failures", stats.failures},
+      {"pings", stats.pings},
       {"cache_hits", stats.cache_hits},
       {"cache_misses", stats.cache_misses},
   };
@@ -540,6 +561,14 @@ int mb_lua_stats(lua_State *L)
     lua_pushinteger(L, (lua_Integer)fields[i].value);
     lua_setfield(L, -2, fields[i].name);
   }
+  lua_pushnumber(L, (lua_Number)((double)stats.acquire_ns / NS_PER_SECOND));
+  lua_setfield(L, -2, "acquire_time");
+  lua_createtable(L, 0, MB_CLOSE_REASON_COUNT);
+  for (int reason = 0; reason < MB_CLOSE_REASON_COUNT; reason++) {
+    lua_pushinteger(L, (lua_Integer)stats.closed_by[reason]);
+    lua_setfield(L, -2, mb_close_reason_name((mb_close_reason)reason));
+  }
+  lua_setfield(L, -2, "closed_by");
   return 1;
 }
 
@@ -553,8 +582,9 @@ static int session_tostring(lua_State *L)
   mb_pool_stats stats;
   mb_pool_stats_read(session->pool, &stats);
   const char *url = mb_pool_info(session->pool)->url;
-  const char *closed =
-      session->closed || mb_pool_is_closed(session->pool) ? ", closed" : "";
+  const bool is_closed = session->closed || session->origin->closed ||
+                         mb_pool_is_closed(session->pool);
+  const char *closed = is_closed ? ", closed" : "";
   if (session->head.kind == MB_LUA_DATABASE)
     lua_pushfstring(L, "moonbase.Database (%s, %d of %d connections in use%s)",
         url, (int)stats.in_use, (int)stats.max, closed);
