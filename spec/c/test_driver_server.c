@@ -51,13 +51,24 @@ void td_breach(const char *format, ...)
   atomic_fetch_add(&breaches, 1);
 }
 
+/* Room for a fault: one of the same call, or one that has been met; else new.
+ */
+static td_fault *find_room_locked(const td_fault *fault)
+{
+  for (size_t i = 0; i < n_faults; i++)
+    if (faults[i].nth <= calls[faults[i].slot] ||
+        (faults[i].slot == fault->slot && faults[i].nth == fault->nth))
+      return &faults[i];
+  if (n_faults == FAULTS_MAX)
+    abort();
+  return &faults[n_faults++];
+}
+
 void td_fault_add(td_fault fault)
 {
   (void)pthread_mutex_lock(&lock);
-  if (n_faults == FAULTS_MAX)
-    abort();
   fault.nth += calls[fault.slot];
-  faults[n_faults++] = fault;
+  *find_room_locked(&fault) = fault;
   (void)pthread_mutex_unlock(&lock);
 }
 
