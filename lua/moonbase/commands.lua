@@ -117,8 +117,8 @@ local function check_entry(entry, position)
   if entry == nil then refuse(position, "the list has a hole at %d", position) end
   if is_command(entry) then return end
   if constructors[entry] then
-    refuse(position, "entry %d is what makes a %s, and no command: call it", position,
-      constructors[entry])
+    refuse(position, "entry %d is what makes commands of the kind %s, and none itself: call it",
+      position, constructors[entry])
   end
   refuse(position, "entry %d is a %s, and no command (a function, or what has execute(self, tx))",
     position, type(entry))

@@ -148,7 +148,8 @@ static void stress_with(int waits, const mb_option *options, size_t n)
           MB_OK) ||
       !CHECK_INT(mb_cancellation_open(NULL, &all.cancelled, &error), MB_OK))
     return;
-  td.pool = all.pool;
+  if (n < 5)
+    td.pool = all.pool; /* no thread in the background reads it yet */
   mb_cancellation_cancel(all.cancelled, NULL);
   mb_pool_ref(all.pool);
   for (unsigned i = 0; i < N_THREADS; i++) {

@@ -102,6 +102,13 @@ typedef struct td_settings {
 
 extern td_settings td;
 
+/* How a session was cut off. */
+typedef enum td_cut {
+  TD_WHOLE,
+  TD_VANISHED, /* the next request finds out */
+  TD_CLOSED    /* and whoever looks at the socket */
+} td_cut;
+
 /* One call that fails. */
 typedef struct td_fault {
   td_slot slot;
@@ -127,6 +134,8 @@ void td_fail(td_slot slot, long nth, mb_class class, unsigned flags);
 void td_fault_add(td_fault fault);
 /* The nth call from now stalls. */
 void td_stall(td_slot slot, long nth, td_until until);
+/* Cuts off the session behind a connection, whoever has it. */
+void td_cut_off(mb_conn *conn, td_cut cut);
 /* Lets the requests to cancel go on that hang. */
 void td_unhang(void);
 

@@ -141,6 +141,7 @@ struct mb_driver_conn {
   size_t n_queued;
   mb_driver_stmt *statements;
   bool dead, changed, consumed;
+  td_cut cut;
 };
 
 struct mb_driver_stmt {

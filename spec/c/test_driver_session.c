@@ -2,6 +2,7 @@
  * test_driver_session.c: sessions, the waiting of their calls, and requests to
  * stop them.
  */
+#include "../../src/core/connection.h"
 #include "test_driver_parts.h"
 
 #include <errno.h>
@@ -89,7 +90,17 @@ td_fault td_enter(mb_driver_conn *conn, td_slot slot, bool sends)
     mb_pool_stats stats;
     mb_pool_stats_read(td.pool, &stats); /* hangs where the lock is held */
   }
-  return td_count(slot);
+  const td_fault met = td_count(slot);
+  if (conn->cut == TD_WHOLE || !sends || slot == TD_CONNECT)
+    return met;
+  return (td_fault){.slot = slot,
+      .class = MB_CONNECTION_LOST,
+      .flags = MB_CONNECTION_DEAD | MB_SENT};
+}
+
+void td_cut_off(mb_conn *conn, td_cut cut)
+{
+  conn->impl->cut = cut;
 }
 
 mb_status td_leave(mb_driver_conn *conn, mb_status status)
@@ -454,12 +465,14 @@ mb_validity td_is_valid(mb_driver_conn *conn)
   (void)td_leave(conn, MB_DONE);
   if (conn->dead)
     return MB_DEAD;
+  if (conn->cut == TD_CLOSED)
+    return MB_READABLE;
   return td.validity == MB_READABLE && conn->consumed ? MB_ALIVE : td.validity;
 }
 
 mb_status td_consume(mb_driver_conn *conn, mb_error *error)
 {
-  const td_fault fault = td_enter(conn, TD_CONSUME, false);
+  const td_fault fault = td_enter(conn, TD_CONSUME, conn->cut == TD_CLOSED);
   const mb_event event = {
       .kind = MB_EVENT_NOTIFICATION, .name = "idle", .text = "told"};
   conn->consumed = true;

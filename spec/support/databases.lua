@@ -51,7 +51,9 @@ local usual = {
 }
 
 --- The names of all tables that the conformance specs create.
-local tables = { "child", "parent", "item", "pair", "kinds" }
+local tables = {
+  "child", "parent", "item", "pair", "kinds", "moonbase_command_keys", "own_keys",
+}
 
 local Database = {}
 Database.__index = Database

@@ -127,12 +127,16 @@ void mb_set_clock(int64_t (*now_ns)(void), void (*sleep_ns)(int64_t))
   mb__host.sleep_ns = sleep_ns;
 }
 
+bool mb__clock_is_real(void)
+{
+  return mb__host.now_ns == monotonic_ns;
+}
+
 int64_t mb__coarse_ns(void)
 {
 #ifdef CLOCK_MONOTONIC_COARSE
   struct timespec now;
-  if (mb__host.now_ns == monotonic_ns &&
-      clock_gettime(CLOCK_MONOTONIC_COARSE, &now) == 0)
+  if (mb__clock_is_real() && clock_gettime(CLOCK_MONOTONIC_COARSE, &now) == 0)
     return (int64_t)now.tv_sec * NS_PER_SECOND + now.tv_nsec;
 #endif
   return mb__host.now_ns();

@@ -17,6 +17,9 @@ int64_t mb__deadline_ns(int64_t timeout_ns);
  * to be compared with itself. */
 int64_t mb__coarse_ns(void);
 
+/* True where the time is that of the system, and not a replacement. */
+bool mb__clock_is_real(void);
+
 /* A zeroed array, or NULL: out of memory, or count * size is no size. */
 void *mb__allocate_zeroed(size_t count, size_t size);
 

@@ -100,8 +100,10 @@ static void *keep(void *argument)
 
 void mb__keeper_need_locked(mb_pool *pool)
 {
-  const bool needed = pool->connector->settings.min_idle > 0 ||
-                      pool->name != NULL || pool->size > 1;
+  const mb_settings *settings = &pool->connector->settings;
+  const bool needed =
+      settings->min_idle > 0 || (settings->sweep_interval_ns > 0 &&
+                                    (pool->name != NULL || pool->size > 1));
   if (!needed || pool->keeper.running || pool->closed || pool->is_database)
     return;
   pool->keeper.next_sweep_ns = after_interval_ns(pool);

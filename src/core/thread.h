@@ -20,7 +20,7 @@ bool mb__thread_start_joinable(
  */
 void mb__thread_condition(pthread_cond_t *condition);
 
-/* Waits for the condition, at most until deadline_ns of CLOCK_MONOTONIC
+/* Waits for the condition, at most until deadline_ns of mb_host.now_ns
  * (INT64_MAX: for ever).  False: the time has come. */
 bool mb__thread_wait(
     pthread_cond_t *condition, pthread_mutex_t *lock, int64_t deadline_ns);
