@@ -25,7 +25,7 @@ packages_build = gcc:$(CC) libc6-dev:stdio.h pkg-config:pkg-config \
   $(if $(SQLITE_DIR)$(SQLITE_INCDIR),,libsqlite3-dev:sqlite3.pc)
 packages_run = $(packages_build) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
 packages_test = $(packages_run) $(foreach lua,$(LUAS),$(packages_$(lua))) \
-  lua-busted:busted luarocks:luarocks liblua5.1-0-dev:lua5.1.pc
+  lua-busted:busted luarocks:luarocks liblua5.1-0-dev:lua5.1.pc prometheus:promtool
 packages_test-all = $(packages_test) $(packages_lua5.3) $(packages_lua5.1)
 packages_deps = $(packages_test)
 packages_conformance = $(packages_test)

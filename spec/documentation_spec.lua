@@ -1,3 +1,4 @@
+local commands = require "moonbase.commands"
 local core = require "moonbase.core"
 local moonbase = require "moonbase"
 local lfs = require "lfs"
@@ -190,6 +191,27 @@ describe("the documentation", function()
     end)
   end)
 
+  describe("in its page on commands", function()
+    local path = "doc/commands.md"
+
+    it("has examples that are a program that works", function()
+      local blocks = select_blocks(path, "lua")
+      assert.is_true(#blocks > 10)
+      check_output(expected_output(blocks), run(path, program_of(blocks), files.folder()))
+    end)
+
+    it("has the table of keys as it is created", function()
+      local lines = select_blocks(path, "sql")[1].lines
+      local columns = {}
+      for i = 2, #lines - 1 do columns[i - 1] = lines[i]:match "^%s*(.*)$" end
+      local db = moonbase.open "sqlite::memory:"
+      commands.executor(db):execute({ function() end }, { key = "k" })
+      local text = db:query_value "select sql from sqlite_schema where name like '%command_keys'"
+      assert.truthy(text:find("(" .. table.concat(columns, " ") .. ")", 1, true), text)
+      db:close()
+    end)
+  end)
+
   describe("in its reference", function()
     local text = files.read "doc/api.md"
 
@@ -204,7 +226,15 @@ describe("the documentation", function()
         assert.truthy(type(value) ~= "nil")
       end
       for name in pairs(moonbase.sql) do assert.is_true(has("sql%." .. name), name) end
-      for name in pairs(require "moonbase.sqlite") do assert.is_true(has("sqlite%." .. name), name) end
+      for _, module in ipairs { "sqlite", "commands", "metrics" } do
+        for name in pairs(require("moonbase." .. module)) do
+          assert.is_true(has(module .. "%." .. name), name)
+        end
+      end
+      local executor = commands.executor(moonbase.open "sqlite::memory:")
+      for name, value in pairs(getmetatable(executor)) do
+        if type(value) == "function" then assert.is_true(has("executor:" .. name), name) end
+      end
     end)
 
     local prefixes = { Database = { "x", "db" }, Connection = { "x", "conn" },
@@ -237,8 +267,18 @@ describe("the documentation", function()
         :gmatch "@field ([%a_]+)" do
         assert.truthy(text:find("`" .. field .. "`", 1, true), field)
       end
+      local definitions = files.read "lua/moonbase/meta/tables.lua"
+      for field in definitions:match "class moonbase%.Event\n(.-)\n\n"
+        :gmatch '@field %[?"?([%a_.]+)' do
+        assert.truthy(text:find("`" .. field .. "`", 1, true), field)
+      end
+      for name in pairs(core.events) do
+        assert.truthy(text:find("\n| `" .. name .. "` |", 1, true), name)
+      end
       local db = moonbase.open "sqlite::memory:"
-      for name in pairs(db:stats()) do assert.truthy(text:find("`" .. name .. "`", 1, true), name) end
+      for name in pairs(db:stats()) do
+        assert.truthy(text:find("`" .. name .. "`", 1, true), name)
+      end
       for name in pairs(db:capability()) do
         assert.truthy(text:find("`" .. name .. "`", 1, true), name)
       end
@@ -288,8 +328,8 @@ describe("the documentation", function()
     end)
   end)
 
-  local pages = { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/api.md", "doc/architecture.md",
-    "doc/drivers.md" }
+  local pages = { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/commands.md", "doc/api.md",
+    "doc/architecture.md", "doc/drivers.md" }
 
   -- How GitHub makes an anchor of a heading.
   local function anchor_of(heading)
@@ -316,12 +356,13 @@ describe("the documentation", function()
   end
 
   it("promises nothing of later releases", function()
-    for _, page in ipairs { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/api.md" } do
+    for _, page in ipairs { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/commands.md",
+      "doc/api.md" } do
       local text = files.read(page)
       for _, word in ipairs { "db:table", "sql.existing", "sql.proposed", "moonbase.schema",
-        "migration", "moonbase.history", "moonbase.kv", "moonbase.commands", "moonbase.scheduler",
-        "moonbase.metrics", "moonbase.testing", "moonbase.postgres", "moonbase.mysql", "replica",
-        "db:on(", "min_idle", "max_lifetime", "single_writer", "log_parameters" } do
+        "migration", "moonbase.history", "moonbase.kv", "moonbase.scheduler",
+        "moonbase.testing", "moonbase.postgres", "moonbase.mysql", "replica",
+        "min_idle", "max_lifetime", "single_writer" } do
         assert.is_nil(text:find(word, 1, true), page .. ": " .. word)
       end
     end

@@ -179,3 +179,26 @@ describe("examples/timezones.lua", function()
     assert.truthy(errors:find("apt install tzdata", 1, true), errors)
   end)
 end)
+
+describe("examples/commands.lua", function()
+  after_each(files.clean)
+
+  it("ships whole orders, once, and a second time the same", function()
+    local url = "sqlite:" .. files.path "warehouse.db"
+    for _ = 1, 2 do
+      local output, status, errors = program.run("examples/commands.lua", { url })
+      assert.equal(0, status, errors)
+      assert.equal("A-1  shipped, line 2 of the journal\n"
+        .. "A-2  not shipped: command 2 says there are no 3 of table\n"
+        .. "A-1  shipped, line 2 of the journal\n"
+        .. "A-3  shipped, line 3 of the journal\n"
+        .. "false\tConstraintError\tReceive\t2\n"
+        .. "\nStock\n  chair   6\n  table   1\n"
+        .. "\nJournal\n  1  a delivery has come\n  2  shipped A-1\n  3  shipped A-3\n", output)
+    end
+    local db = moonbase.open(url)
+    assert.equal(2, db:query_value "select count(*) from warehouse_keys")
+    assert.equal(0, db:query_value "select count(*) from warehouse_stock where article = 'lamp'")
+    db:close()
+  end)
+end)

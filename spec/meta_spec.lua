@@ -8,7 +8,7 @@ local folder = "lua/moonbase/meta/"
 local function read_classes()
   local classes = {}
   local current
-  for _, name in ipairs { "session", "statement", "rows", "tables" } do
+  for _, name in ipairs { "session", "statement", "rows", "tables", "commands" } do
     for line in io.lines(folder .. name .. ".lua") do
       local class, parent = line:match "^%-%-%-@class moonbase%.(%a+):? ?([%a.]*)"
       if class then
@@ -67,11 +67,28 @@ describe("the definitions for editors", function()
     db:close()
   end)
 
+  it("have the methods and options of an Executor", function()
+    local commands = require "moonbase.commands"
+    local db = moonbase.open "sqlite::memory:"
+    local options = { write_exclusive = true, retry = {}, isolation = "serializable", timeout = 5,
+      key_table = "own_keys" }
+    assert.same(keys(options), keys(classes.ExecutorOptions.fields))
+    local executor = commands.executor(db, options)
+    assert.same(keys(getmetatable(executor).__index, "function"), keys(classes.Executor.methods))
+    assert.same({ "key" }, keys(classes.ExecuteOptions.fields))
+    local results = executor:execute({ function() return 1 end }, { key = "k" })
+    assert.same({ 1, n = 1 }, results)
+    assert.same({ "n" }, keys(classes.CommandResults.fields))
+    assert.same({ "name" }, keys(commands.define("X", print)))
+    assert.same({ "name" }, keys(classes.CommandConstructor.fields))
+    db:close()
+  end)
+
   it("have the options of with", function()
     local db = moonbase.open "sqlite::memory:"
     local values = { timeout = 1, cancel = moonbase.cancellation(), errors = "raise", null = false,
       types = {}, json = function() end, int64 = "error", decimal = "number", booleans = true,
-      fetch_size = 0, placeholders = true }
+      fetch_size = 0, placeholders = true, log_parameters = true }
     assert.same(keys(values), keys(classes.HandleOptions.fields))
     assert.has_no.errors(function() db:with(values) end)
     db:close()
@@ -109,7 +126,7 @@ describe("the definitions for editors", function()
   end)
 
   it("are Lua", function()
-    for _, name in ipairs { "session", "statement", "rows", "tables" } do
+    for _, name in ipairs { "session", "statement", "rows", "tables", "commands" } do
       assert(loadfile(folder .. name .. ".lua"))
     end
   end)

@@ -198,6 +198,43 @@ typedef struct mb_pool_stats {
 } mb_pool_stats;
 void mb_pool_stats_read(mb_pool *pool, mb_pool_stats *out);
 
+/* What a pool tells of by itself, on whatever thread it happened. */
+typedef enum mb_pool_event_kind {
+  MB_POOL_CONNECTED, /* an attempt to connect has ended, well or not */
+  MB_POOL_CLOSED,    /* a connection was closed */
+  MB_POOL_LEAKED     /* a borrower has had one for longer than leak_after */
+} mb_pool_event_kind;
+
+#define MB_POOL_EVENT_CODE 32
+#define MB_POOL_EVENT_TEXT 2048
+
+typedef struct mb_pool_event {
+  mb_pool_event_kind kind;
+  mb_close_reason reason; /* of closing */
+  bool failed;            /* connecting has */
+  mb_class class;         /* of that error */
+  bool own_thread;        /* it happened on the thread that asks */
+  uint64_t missed;        /* events before it that are kept no longer */
+  int64_t at_ns;          /* when it happened, by mb_now_ns */
+  int64_t duration_ns;    /* of connecting; of the connection's life; since it
+                             was lent */
+  char code[MB_POOL_EVENT_CODE]; /* of the error; empty: none */
+  char text[MB_POOL_EVENT_TEXT]; /* the error's message, or the borrower's
+                                    note; cut; empty: none */
+} mb_pool_event;
+
+/* Has the pool keep its latest events from here on; each call is matched by one
+ * of mb_pool_unwatch.  *seen is where to read from.  False: out of memory. */
+MB_CHECKED bool mb_pool_watch(mb_pool *pool, uint64_t *seen);
+void mb_pool_unwatch(mb_pool *pool);
+/* Whether there are events after *seen; an atomic load. */
+bool mb_pool_has_events(const mb_pool *pool, uint64_t seen);
+/* Copies the first of them and moves *seen behind it; false: there is none. */
+bool mb_pool_next_event(mb_pool *pool, uint64_t *seen, mb_pool_event *out);
+/* Makes an event, once a borrow, of each connection that has been lent for
+ * longer than leak_after; every sweep does, too. */
+void mb_pool_find_leaks(mb_pool *pool);
+
 enum mb_acquire {
   MB_ACQUIRE_WAIT = 0,
   MB_ACQUIRE_NOW = 1,   /* do not wait for other borrowers */
@@ -237,6 +274,12 @@ void mb_conn_unref(mb_conn *conn);
 uint64_t mb_conn_borrow(const mb_conn *conn);
 /* Whether it has the pool's place to write. */
 bool mb_conn_is_writer(const mb_conn *conn);
+
+/* Notes for people who has borrowed it (a traceback); copied, and forgotten
+ * when it comes back.  A PoolTimeoutError tells that of the oldest borrower. */
+void mb_conn_set_note(mb_conn *conn, const char *note);
+/* How much of the time since since_ns went into connecting it. */
+int64_t mb_conn_connecting_ns(const mb_conn *conn, int64_t since_ns);
 
 /* True from the connection's making until somebody has asked: the borrower
  * then sets up what belongs to it. */

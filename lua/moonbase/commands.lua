@@ -154,7 +154,8 @@ local function blame(err, list, position)
   if not errors.is(err) then return end
   err.command, err.command_index = name_of(list[position]), position
   local place = ("command %d (%s): "):format(position, err.command)
-  if err.message:sub(1, #place) ~= place then err.message = place .. err.message end
+  local message = tostring(err.message)
+  if message:sub(1, #place) ~= place then err.message = place .. message end
 end
 
 local function judge(list, position, ok, ...)
@@ -227,21 +228,35 @@ local function create_table(job)
   return guard(job, keys.create)
 end
 
+-- What a missing table is; the second where a statement was prepared while it was there.
+local missing = { SyntaxError = true, EngineError = true }
+
 -- The stored text, or nil.  The table is created when it is missed, and not before: who may
 -- use it need not be allowed to create it.
 local function find(job)
   local ok, found, raised = try(guard, job, keys.find)
-  if ok or found.class ~= "SyntaxError" then return ok, found, raised end
+  if ok or not missing[found.class] then return ok, found, raised end
   -- Another one who has created it at the same time is no failure.
   local created, problem = try(create_table, job)
   ok, found, raised = try(guard, job, keys.find)
-  if not ok and not created and found.class == "SyntaxError" then found = problem end
+  if not ok and not created and missing[found.class] then found = problem end
   return ok, found, raised
+end
+
+-- The results that are stored, where a text was found.  A claim without results can be seen
+-- only by the transaction that has made it, or where transactions see what is not
+-- committed: then the claim to come waits for the other one.
+local function read(job, text)
+  if not text or text == "" and not job.joined then return nil end
+  if text == "" then
+    errors.usage "execute: the key is that of a list that this one is within, which has not ended"
+  end
+  return keys.decode(text)
 end
 
 -- Takes the key, runs the list, and stores the results.
 local function run_claimed(job, tx)
-  job.claimed = false
+  job.claimed, job.finished, job.n_attempts = false, false, job.n_attempts + 1
   keys.claim(tx, job.table, job.key)
   -- Nobody has committed this key: what was unknown of an earlier attempt is known now.
   job.claimed, job.unknown = true, nil
@@ -253,29 +268,41 @@ local function run_claimed(job, tx)
       .. "numbers and strings", type(results[wrong]))
   end
   keys.store(tx, job.table, job.key, text)
+  job.finished = true
   return results
 end
 
--- The claim was refused: nothing was run, and who has the key has committed, or wants it at
--- the same time.
+-- Whether a claim was refused, and nothing was run, because another transaction has taken the
+-- key, or wants it at the same time.
 local function is_conflict(job, err)
   if job.claimed then return false end
-  return err.class == "ConstraintError" or err.class == "SerializationError" and not job.joined
+  return err.constraint_kind == "primary_key" or err.constraint_kind == "unique"
+    or err.class == "SerializationError" and not job.joined
+end
+
+-- After an unknown outcome: has the next transaction take what is left of the attempts and
+-- of the time, and says whether that is anything.
+local function reduce_retry(job)
+  local attempts = (job.retry.attempts or usual_attempts) - job.n_attempts
+  local time = job.retry.max_time and job.retry.max_time - os.difftime(os.time(), job.start)
+  local options = {}
+  for name, value in pairs(job.options) do options[name] = value end
+  options.retry = { attempts = attempts, max_time = time }
+  job.options = options
+  return attempts > 0 and (not time or time > 0)
 end
 
 local function may_look_again(job, err)
-  local retry = job.options.retry
-  if err.commit_unknown and retry and not job.joined then
-    job.unknown, job.n_unknown = err, job.n_unknown + 1
-    return job.n_unknown < (retry.attempts or usual_attempts)
-      and os.difftime(os.time(), job.start) < (retry.max_time or math.huge)
+  if err.commit_unknown and job.finished and job.retry then
+    job.unknown = err
+    return reduce_retry(job)
   end
   job.n_conflicts = job.n_conflicts + 1
   return is_conflict(job, err) and job.n_conflicts < most_conflicts
 end
 
 local function give_up(job, err, raised)
-  if is_conflict(job, err) and err.class == "ConstraintError" then
+  if is_conflict(job, err) and err.constraint_kind then
     err = errors.new("SerializationError", "another transaction has taken the key, and this one "
       .. "cannot see what it has stored", { retryable = true, cause = err }, 2)
   end
@@ -291,9 +318,10 @@ end
 local function run_once(job)
   local function work(tx) return run_claimed(job, tx) end
   while true do
-    job.claimed = false
+    job.claimed, job.finished = false, false
     local ok, first, second, third = find(job)
-    if ok and first then return keys.decode(first) end
+    local stored = ok and read(job, first)
+    if stored then return stored end
     if ok then
       ok, first, second, third = try(job.session.transaction, job.session, work, job.options)
     end
@@ -389,7 +417,7 @@ end
 --- Gives what each has returned first.  The first error rolls all back and goes on; what a
 --- command reports by nil or false and a second value rolls back too, and is given with the
 --- command's position behind it.
----@param list moonbase.AnyCommand[]
+---@param list (moonbase.Command|userdata|function)[]
 ---@param given? moonbase.ExecuteOptions
 ---@return moonbase.CommandResults|nil|false results
 ---@return any reason
@@ -408,8 +436,8 @@ function Executor:execute(list, given)
   end
   return run_once {
     session = x, joined = tx ~= nil, database = self.database, options = options,
-    list = list, table = self.key_table, key = key,
-    start = os.time(), n_unknown = 0, n_conflicts = 0,
+    retry = options.retry, list = list, table = self.key_table, key = key,
+    start = os.time(), n_attempts = 0, n_conflicts = 0,
   }
 end
 

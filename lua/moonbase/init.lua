@@ -10,6 +10,7 @@
 local core = require "moonbase.core"
 local bulk = require "moonbase.bulk"
 local errors = require "moonbase.errors"
+local observe = require "moonbase.observe"
 local options = require "moonbase.options"
 local rows = require "moonbase.rows"
 local setup = require "moonbase.setup"
@@ -95,6 +96,7 @@ function moonbase.open(url, given)
   local flat, kept = options.sort(given)
   local db = core.open(driver, url, flat)
   setup.keep(db, kept)
+  observe.name(db)
   return core.configure(db, options.of_handle(db, kept))
 end
 
@@ -178,6 +180,7 @@ local own_methods = {
   Database = {
     close = core.close_database,
     current = core.current,
+    on = observe.on,
     stats = core.stats,
     url = core.url,
   },

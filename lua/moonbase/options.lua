@@ -14,6 +14,7 @@ local checks = {
   int64 = { words = { string = true, error = true } },
   decimal = { words = { string = true, number = true } },
   booleans = { type = "boolean" },
+  log_parameters = { type = "boolean" },
   placeholders = { type = "boolean" },
   timeout = { type = "number", minimum = 0 },
   fetch_size = { type = "number", minimum = 0, whole = true },
@@ -178,7 +179,9 @@ end
 function options.of_handle(db, kept)
   local own = { null = kept.null, types = kept.types, json = kept.json }
   for _, name in ipairs { "errors", "int64", "decimal" } do own[name] = core.option(db, name) end
-  if core.option(db, "booleans") then own.booleans = core.option(db, "booleans") == "true" end
+  for _, name in ipairs { "booleans", "log_parameters" } do
+    if core.option(db, name) then own[name] = core.option(db, name) == "true" end
+  end
   for _, name in ipairs { "timeout", "fetch_size" } do
     own[name] = tonumber(core.option(db, name) or nil)
   end

@@ -3,6 +3,7 @@
 
 local core = require "moonbase.core"
 local errors = require "moonbase.errors"
+local observe = require "moonbase.observe"
 local suggest = require "moonbase.suggest"
 
 local transaction = {}
@@ -82,8 +83,9 @@ local function hand_up(list, parent, outcome)
   end
 end
 
-local function ended(tx, outcome)
+local function ended(tx, outcome, err)
   local extra = core.extra(tx)
+  if extra.begun then observe.ended(tx, outcome, err) end
   local list = extra.hooks
   if not list then return end
   extra.hooks = nil
@@ -97,9 +99,11 @@ end
 
 -- Commits or rolls back, then runs what waited for it, then raises what went
 -- wrong.
-local function finish(tx, outcome)
+local function finish(tx, outcome, cause)
   local ok, err = pcall(outcome == "commit" and core.commit or core.rollback, tx)
-  if ok or not core.is_open(tx) then ended(tx, ok and outcome or "rollback") end
+  if ok or not core.is_open(tx) then
+    ended(tx, ok and outcome or "rollback", ok and cause or not ok and err or nil)
+  end
   if not ok then error(err, 0) end
   return err
 end
@@ -170,10 +174,10 @@ local function conclude(tx, ok, ...)
   if not ok then
     local err = ...
     if core.is_open(tx) then
-      local rolled_back, further = pcall(finish, tx, "rollback")
+      local rolled_back, further = pcall(finish, tx, "rollback", err)
       if not rolled_back then add_error(err, further) end
     else
-      ended(tx, "rollback")
+      ended(tx, "rollback", err)
     end
     error(err, 0)
   end
@@ -240,7 +244,10 @@ local function attempt_often(x, fn, options, limits)
   local function judge(ok, ...)
     if ok then return true, ... end
     local err = ...
-    if may_retry(err, number, limits, deadline) then return false end
+    if may_retry(err, number, limits, deadline) then
+      observe.retry(x, number, err)
+      return false
+    end
     if errors.is(err) and number > 1 then err.attempts = number end
     error(err, 0)
   end

@@ -80,6 +80,13 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.equal(#given, runs)
     end)
 
+    it("and its results are stored as ASCII that no collation changes", function()
+      executor:execute({ function() return "ä b" end, function() return -1 / math.huge end },
+        { key = "Key 1:a-b_c.\255" })
+      assert.same({ "%4bey%201:a-b_c.%ff", "s%c3%a4%20b d-0e0" },
+        { db:query_values "select command_key, results from moonbase_command_keys" })
+    end)
+
     it("is free again when its commands have failed", function()
       pcall(executor.execute, executor, { Add { name = "a" }, error }, { key = "k" })
       executor:execute({ Add { name = "a" }, function() return nil, "why" end }, { key = "k" })
@@ -96,6 +103,13 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.equal("no", select(2, pcall(executor.execute, executor,
         { function() error("no", 0) end }, { key = "k" })))
       assert.same({}, names())
+    end)
+
+    it("is not looked for again when it was a command that broke a unique constraint", function()
+      db:exec "create unique index item_name on item (name)"
+      expect.raised("ConstraintError", "command 2 (Add): ", executor.execute, executor,
+        { Add { name = "a" }, Add { name = "a" } }, { key = "k" })
+      assert.equal(2, runs)
     end)
 
     it("is not taken by an empty list", function()
@@ -180,7 +194,7 @@ for _, database in ipairs(require "spec.support.databases") do
       end
 
       it("integers of a Lua with 64 bits, elsewhere as those of the database", function()
-        executor:execute({ print and function() end }, { key = "k" })
+        executor:execute({ function() end }, { key = "k" })
         db:exec("update moonbase_command_keys set results = ?",
           "i9223372036854775807 i-9223372036854775808 i9007199254740993 i9007199254740992 i-5")
         local results = executor:execute({ error }, { key = "k" })
@@ -204,7 +218,7 @@ for _, database in ipairs(require "spec.support.databases") do
       end)
 
       it("nothing else: a UsageError that names the command, and all is rolled back", function()
-        for _, value in ipairs { {}, print, io.stdout, coroutine.create(print) } do
+        for _, value in ipairs { {}, print, io.stdout, coroutine.create(function() end) } do
           local err = expect.raised("UsageError", "command 2 (Add): it gave a " .. type(value),
             executor.execute, executor, { Add { name = "a" }, Add { name = "b", gives = value } },
             { key = "k" })
@@ -213,7 +227,42 @@ for _, database in ipairs(require "spec.support.databases") do
         end
         assert.same({}, names())
         assert.equal(0, stored())
-        assert.equal(value, executor:execute({ Add { name = "c", gives = value } })[1])
+        assert.same({ {}, n = 1 }, executor:execute { Add { name = "c", gives = {} } })
+      end)
+    end)
+
+    describe("that another transaction takes", function()
+      it("between looking for it and taking it gives that one's results", function()
+        local first = true
+        local late = setmetatable({ transaction = function(_, fn, options)
+          if first then
+            executor:execute({ Add { name = "first", gives = "first" } }, { key = "k" })
+          end
+          first = false
+          return db:transaction(fn, options)
+        end }, { __index = function(_, name)
+          local method = db[name]
+          return method and function(_, ...) return method(db, ...) end
+        end })
+        assert.same({ "first", n = 1 }, commands.executor(late):execute(
+          { Add { name = "second", gives = "second" } }, { key = "k" }))
+        assert.same({ "first" }, names())
+      end)
+
+      it("and that cannot be seen is a conflict, in the end", function()
+        database:create(db, "own_keys (command_key varchar(765) not null primary key, "
+          .. "results varchar(100) not null unique, created :integer not null)")
+        db:exec "insert into own_keys (command_key, results, created) values ('other', '', 0)"
+        local own = commands.executor(db, { key_table = "own_keys" })
+        local function check()
+          local err = expect.raised("SerializationError", "another transaction has taken the key",
+            own.execute, own, { Add { name = "a" } }, { key = "k" })
+          assert.is_true(err.retryable)
+          assert.equal("ConstraintError", err.cause.class)
+        end
+        check()
+        db:transaction(check)
+        assert.equal(0, runs)
       end)
     end)
 
@@ -256,43 +305,48 @@ for _, database in ipairs(require "spec.support.databases") do
         assert.equal(1, runs)
       end)
 
-      it("is refused when it is taken within itself", function()
-        local err = expect.raised("SerializationError", nil, executor.execute, executor,
-          { function(tx)
-            local found = executor:execute({ Add { name = "a" } }, { key = "k" })
-            return found and tx and nil
-          end }, { key = "k" })
-        assert.is_truthy(err)
+      it("is refused within the list that has taken it", function()
+        expect.raised("UsageError", "command 1 (", executor.execute, executor, { function()
+          executor:execute({ Add { name = "a" } }, { key = "k" })
+        end }, { key = "k" })
         assert.same({}, names())
+        assert.equal(0, runs)
       end)
     end)
 
     describe("and an unknown outcome:", function()
-      -- The database, whose next commits seem to lose the connection: after they have taken
-      -- place, or before.
+      -- The database, whose next commits seem to lose the connection: "before" they have
+      -- taken place, "after", or after it and for ever.
       local function losing(x, how)
         local lost = {}
+        local is_down = false
+
+        local function lose(step)
+          local err = errors.new("ConnectionLostError", "lost", { commit_unknown = true })
+          lost[#lost + 1] = err
+          is_down = step == "for ever"
+          error(err, 0)
+        end
+
         local function transaction(_, fn, options)
           local step = table.remove(how, 1)
-          local function lose()
-            local err = errors.new("ConnectionLostError", "lost", { commit_unknown = true })
-            lost[#lost + 1] = err
-            error(err, 0)
-          end
           if step == "before" then
             return x:transaction(function(tx)
               fn(tx)
-              lose()
+              lose(step)
             end, options)
           end
-          local results = { x:transaction(fn, options) }
-          if step == "after" then lose() end
-          return language.unpack(results)
+          local results = x:transaction(fn, options)
+          if step then lose(step) end
+          return results
         end
-        return setmetatable({ transaction = transaction }, { __index = function(_, name)
+
+        local function find_method(_, name)
           local method = x[name]
+          if is_down then error(errors.new("ConnectivityError", "the server is away"), 0) end
           return method and function(_, ...) return method(x, ...) end
-        end }), lost
+        end
+        return setmetatable({ transaction = transaction }, { __index = find_method }), lost
       end
 
       local list = { Add { name = "a", gives = "done" } }
@@ -334,6 +388,39 @@ for _, database in ipairs(require "spec.support.databases") do
         assert.equal(1, runs)
       end)
 
+      it("that of another commit, inside a command, is not this one's", function()
+        local patient = commands.executor(db, { retry = {} })
+        expect.raised("ConnectionLostError", nil, patient.execute, patient, { list[1], function()
+          error(errors.new("ConnectionLostError", "lost elsewhere", { commit_unknown = true }), 0)
+        end }, { key = "k" })
+        assert.equal(1, runs)
+      end)
+
+      it("the time of retry is counted", function()
+        local patient = commands.executor((losing(db, { "before" })), { retry = { max_time = 1 } })
+        local function wait()
+          local start = os.time()
+          while os.difftime(os.time(), start) < 2 do end -- luacheck: ignore 542
+        end
+        expect.raised("ConnectionLostError", nil, patient.execute, patient,
+          { list[1], wait }, { key = "k" })
+        assert.equal(1, runs)
+      end)
+
+      it("the attempts of retry are counted, those for another reason too", function()
+        local conflicts = 0
+        local handle, lost = losing(db, { "before", "before", "before" })
+        local patient = commands.executor(handle, { retry = { attempts = 4 } })
+        expect.raised("ConnectionLostError", nil, patient.execute, patient, { list[1], function()
+          conflicts = conflicts + 1
+          if conflicts % 2 == 1 then
+            error(errors.new("SerializationError", "again", { retryable = true }), 0)
+          end
+        end }, { key = "k" })
+        assert.equal(2, #lost)
+        assert.equal(4, runs)
+      end)
+
       it("the attempts of retry are counted", function()
         local handle, lost = losing(db, { "before", "before", "before" })
         local patient = commands.executor(handle, { retry = { attempts = 2 } })
@@ -345,15 +432,15 @@ for _, database in ipairs(require "spec.support.databases") do
       end)
 
       it("it stays unknown while nobody can find out", function()
-        local handle, lost = losing(db, { "after" })
+        local handle, lost = losing(db, { "for ever" })
         local patient = commands.executor(handle, { retry = {} })
-        local err = expect.raised("ConnectionLostError", nil, patient.execute, patient,
-          { list[1], function(tx)
-            tx:on_commit(function() rawset(handle, "with", function() db:query_value "selec" end) end)
-          end }, { key = "k" })
+        local err = expect.raised("ConnectionLostError", nil, patient.execute, patient, list,
+          { key = "k" })
         assert.equal(lost[1], err)
         assert.is_true(err.commit_unknown)
-        assert.equal("SyntaxError", err.errors[1].class)
+        assert.equal("ConnectivityError", err.errors[1].class)
+        assert.same({ "done", n = 1 }, executor:execute(list, { key = "k" }))
+        assert.equal(1, runs)
       end)
 
       it("it is known once the key was taken again, and what comes then is the truth", function()
@@ -399,34 +486,37 @@ for _, database in ipairs(require "spec.support.databases") do
     if many then
       it("is taken by one of several processes at once, and the others get its results", function()
         local text = [[
-          local url, driver, number = ...
+          local url, driver, number, rounds = ...
           local db = require "moonbase".open(url, { driver = driver })
           local commands = require "moonbase.commands"
           local executor = commands.executor(db, { write_exclusive = true })
-          print "ready"
-          io.stdout:flush()
-          for round in io.lines() do
+          for round = 1, tonumber(rounds) do
+            print "ready"
+            io.stdout:flush()
+            io.read "*l"
             local results = executor:execute({ function(tx)
               tx:exec("insert into item (name) values (?)", "round " .. round)
-              tx:query_value("select count(*) from item")
               return number
             end }, { key = "round " .. round })
             print(results[1])
-            io.stdout:flush()
           end
         ]]
         local rounds, processes = 20, {}
         for i = 1, 4 do
-          processes[i] = child.start(text, database:url(), database.driver, "process " .. i)
+          processes[i] = child.start(text, database:url(), database.driver, "process " .. i, rounds)
         end
-        for _, process in ipairs(processes) do assert.equal("ready", process:hear()) end
+        local answers = {}
         for round = 1, rounds do
-          for _, process in ipairs(processes) do process:tell(tostring(round)) end
-          local first = processes[1]:hear()
-          assert.is_truthy(first:find "^process %d$", first)
-          for i = 2, #processes do assert.equal(first, processes[i]:hear()) end
+          for _, process in ipairs(processes) do process:hear() end
+          for _, process in ipairs(processes) do process:tell "go" end
+          answers[round] = {}
+          for i, process in ipairs(processes) do answers[round][i] = process:hear() end
         end
         for _, process in ipairs(processes) do assert.equal("", process:finish()) end
+        for _, answer in ipairs(answers) do
+          assert.is_truthy(answer[1]:find "^process %d$", answer[1])
+          for i = 2, #processes do assert.equal(answer[1], answer[i]) end
+        end
         assert.equal(rounds, #names())
         assert.equal(rounds, stored())
       end)

@@ -1,6 +1,7 @@
 -- Commands, and the executor that runs lists of them.
 local commands = require "moonbase.commands"
 local errors = require "moonbase.errors"
+local moonbase = require "moonbase"
 local expect = require "spec.support.expect"
 local language = require "spec.support.language"
 
@@ -96,7 +97,9 @@ for _, database in ipairs(require "spec.support.databases") do
       end)
 
       it("StoreCommandExecutor knows nothing of commands but that they can be executed", function()
-        executor:execute { new "a", Add { name = "b" }, function(tx) Add { name = "c" }:execute(tx) end }
+        executor:execute { new "a", Add { name = "b" }, function(tx)
+          Add { name = "c" }:execute(tx)
+        end }
         assert.same({ "a", "b", "c" }, names())
       end)
 
@@ -167,18 +170,17 @@ for _, database in ipairs(require "spec.support.databases") do
       it("tables whose metatable has execute, userdata with it, and functions", function()
         local class = { execute = function(self, tx) return Add { name = self[1] }:execute(tx) end }
         class.__index = class
-        local file = io.tmpfile()
-        local metatable = debug.getmetatable(file)
-        local userdata = debug.setmetatable(file, { __index = {
+        local userdata = moonbase.cancellation()
+        local metatable = debug.getmetatable(userdata)
+        debug.setmetatable(userdata, { __index = {
           execute = function(self, tx)
-            assert.equal(file, self)
+            assert.equal(userdata, self)
             return Add { name = "userdata" }:execute(tx)
           end,
         } })
         local ok, results = pcall(executor.execute, executor, { setmetatable({ "class" }, class),
           userdata, function(tx) return Add { name = "function" }:execute(tx) end })
-        debug.setmetatable(file, metatable)
-        file:close()
+        debug.setmetatable(userdata, metatable)
         assert.is_true(ok, tostring(results))
         assert.same({ "class", "userdata", "function", n = 3 }, results)
         assert.same({ "class", "userdata", "function" }, names())
@@ -255,7 +257,7 @@ for _, database in ipairs(require "spec.support.databases") do
       it("are refused with their position, before anything begins", function()
         local good = Add { name = "a" }
         for _, bad in ipairs { "text", 7, true, {}, io.stdout, { execute = "text" },
-          coroutine.create(print), setmetatable({}, { __index = fail }) } do
+          coroutine.create(function() end), setmetatable({}, { __index = fail }) } do
           local err = refuses("entry 2 is a " .. type(bad) .. ", and no command", { good, bad })
           assert.equal(2, err.command_index)
         end
@@ -290,7 +292,8 @@ for _, database in ipairs(require "spec.support.databases") do
       it("a list of what each returned first, nil kept", function()
         assert.same({ "a", nil, false, nil, 5, n = 6 }, executor:execute {
           Add { name = "a" }, function() end, function() return false end,
-          function() return nil, nil end, function() return 5, "more" end, function() return nil end,
+          function() return nil, nil end, function() return 5, "more" end,
+          function() return nil end,
         })
         assert.same({ "a" }, names())
       end)
@@ -363,7 +366,8 @@ for _, database in ipairs(require "spec.support.databases") do
           { named, "shop.Command" },
           { { execute = broken }, "commands_spec.lua:" .. line },
           { broken, "commands_spec.lua:" .. line },
-          { { execute = setmetatable({}, { __call = function(_, _, tx) broken(tx) end }) }, "table" },
+          { { execute = setmetatable({}, { __call = function(_, _, tx) broken(tx) end }) },
+            "table" },
         } do
           local err = expect.raised("UsageError", nil, executor.execute, executor, { case[1] })
           assert.equal(case[2], err.command:sub(-#case[2]))
@@ -511,6 +515,22 @@ for _, database in ipairs(require "spec.support.databases") do
         return names()[#names()] == "free"
       end
 
+      it("are transactions with the option exclusive", function()
+        local seen
+        local watched = setmetatable({ transaction = function(_, fn, options)
+          seen = options.exclusive
+          return db:transaction(fn, options)
+        end }, { __index = function(_, name)
+          local method = db[name]
+          return method and function(_, ...) return method(db, ...) end
+        end })
+        commands.executor(watched, { write_exclusive = true }):execute { Add { name = "a" } }
+        assert.is_true(seen)
+        commands.executor(watched, { write_exclusive = false }):execute { Add { name = "b" } }
+        assert.is_nil(seen)
+        assert.same({ "a", "b" }, names())
+      end)
+
       it("run one list after the other", function()
         exclusive:execute { Add { name = "a" } }
         other:execute { Add { name = "b" } }
@@ -530,12 +550,13 @@ for _, database in ipairs(require "spec.support.databases") do
 
       if language.yields then
         it("leave it when the coroutine that runs them is dropped", function()
-          do
+          local function begin_and_drop()
             local thread = coroutine.create(function()
               exclusive:execute { Add { name = "dropped" }, coroutine.yield }
             end)
             assert.is_true(coroutine.resume(thread))
           end
+          begin_and_drop()
           language.collect()
           assert.is_true(is_free())
           assert.same({ "free" }, names())
@@ -636,7 +657,8 @@ for _, database in ipairs(require "spec.support.databases") do
 
       it("get a transaction that raises", function()
         quiet:execute { function(tx)
-          expect.raised("ConstraintError", nil, tx.exec, tx, "insert into item (name) values (null)")
+          expect.raised("ConstraintError", nil, tx.exec, tx,
+            "insert into item (name) values (null)")
           tx:rollback()
           return nil, "ended"
         end }

@@ -346,12 +346,14 @@ mb_status mb__conn_connect(
     mb_conn *conn, mb_cancellation *cancellation, mb_error *error)
 {
   atomic_store(&conn->entered, true);
+  conn->connect_start_ns = mb__host.now_ns();
   mb_status status = mb__pools_check_file(conn->connector->info.file, error);
   if (status == MB_OK)
     status = mb__conn_bound(conn, conn->connector->settings.connect_timeout_ns,
         cancellation, error);
   if (status == MB_OK)
     status = open_step(conn, NULL, error);
+  conn->connect_end_ns = mb__host.now_ns();
   if (status == MB_OK) {
     mb__conn_leave(conn, NULL);
     return MB_OK;

@@ -143,6 +143,9 @@ struct mb_conn {
   int64_t retire_ns;   /* constant once connected: when it is too old */
   int64_t idle_ns;     /* since when it is idle */
   int64_t lent_ns;     /* since when it is lent */
+  int64_t connect_start_ns, connect_end_ns; /* constant once connected */
+  char *note; /* who has borrowed it, for people; owned; NULL: unknown */
+  uint_fast64_t leak_told; /* the borrow that was said to be too long */
 };
 
 /* --- connection.c ------------------------------------------------------- */

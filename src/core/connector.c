@@ -59,6 +59,7 @@ static const core_option core_options[] = {
     {{"int64", MB_OPTION_TEXT, "string error"}, NOWHERE, 0},
     {{"decimal", MB_OPTION_TEXT, "string number"}, NOWHERE, 0},
     {{"booleans", MB_OPTION_BOOLEAN, NULL}, NOWHERE, 0},
+    {{"log_parameters", MB_OPTION_BOOLEAN, NULL}, NOWHERE, 0},
 };
 
 #define N_CORE_OPTIONS (sizeof core_options / sizeof core_options[0])

@@ -183,6 +183,24 @@ void mb__pool_refuse_all_locked(mb_pool *pool)
   }
 }
 
+/* Copies the note of a borrower as one line; nothing when there is none. */
+static void read_note_locked(const mb_conn *conn, char *out, size_t size)
+{
+  static const char before[] = "; it was borrowed at: ";
+  size_t n = 0;
+  out[0] = '\0';
+  if (conn == NULL || conn->note == NULL)
+    return;
+  memcpy(out, before, sizeof before);
+  n = sizeof before - 1;
+  for (const char *at = conn->note; *at != '\0' && n + 1 < size; at++)
+    if (*at == '\n')
+      out[n++] = ' ';
+    else if (*at != '\t')
+      out[n++] = *at;
+  out[n] = '\0';
+}
+
 /* Says why there was no connection. */
 static mb_status refuse_empty_locked(
     mb_pool *pool, const char *what, mb_error *error)
@@ -193,10 +211,12 @@ static mb_status refuse_empty_locked(
                           : NULL;
   const mb_conn *longest = pool->lists[MB__POOL_LENT].oldest;
   const int64_t now_ns = mb__coarse_ns();
+  char note[1024];
   pool->stats.timeouts++;
+  read_note_locked(longest, note, sizeof note);
   mb__host.fail(error, MB_POOL_TIMEOUT,
       "%s: %lld of %lld are in use%s (the longest for %.1f s), %lld other "
-      "callers wait%s%.*s",
+      "callers wait%s%.*s%s",
       what, (long long)pool->lists[MB__POOL_LENT].n, (long long)pool->size,
       readers_max(pool) < pool->connector->settings.max
           ? ", and one is kept for who writes"
@@ -204,7 +224,7 @@ static mb_status refuse_empty_locked(
       longest != NULL ? (double)(now_ns - longest->lent_ns) / 1e9 : 0.0,
       (long long)pool->n_waiting - 1,
       cause != NULL ? "; the last attempt to connect failed: " : "", (int)size,
-      cause != NULL ? cause : "");
+      cause != NULL ? cause : "", note);
   error->flags |= MB_RETRYABLE;
   return MB_ERROR;
 }
@@ -258,6 +278,10 @@ static void end_lending_locked(mb_pool *pool, mb_conn *conn)
   if (conn->has_place)
     mb__place_leave_locked(pool);
   conn->has_place = false;
+  if (conn->note != NULL) {
+    mb__host.release(conn->note);
+    conn->note = NULL;
+  }
 }
 
 void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns)
@@ -364,6 +388,7 @@ void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason)
   pool->size--;
   pool->stats.closed++;
   pool->stats.closed_by[reason]++;
+  mb__event_closed_locked(pool, conn, reason);
   wake_next_locked(pool); /* to connect */
   mb_conn_unref(conn);
   mb__pool_unlock_smaller(pool);
@@ -503,6 +528,7 @@ static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
 {
   const int64_t now_ns = mb__coarse_ns();
   (void)pthread_mutex_lock(&pool->lock);
+  mb__event_connected_locked(pool, conn, status != MB_OK ? error : NULL);
   if (status != MB_OK) {
     take_locked(pool, conn);
     pool->size--;
@@ -875,6 +901,7 @@ void mb__pool_sweep(mb_pool *pool)
     mb__pool_close_conn(pool, expired, reason);
   }
   (void)pthread_mutex_lock(&pool->lock);
+  mb__event_leaks_locked(pool, mb__coarse_ns());
   mb_conn *longest = pool->lists[MB__POOL_IDLE].oldest;
   if (longest != NULL && longest->driver->ping != NULL)
     mb__pool_move_locked(pool, longest, MB__POOL_PINGING);

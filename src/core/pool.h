@@ -125,6 +125,13 @@ struct mb_pool {
   } keeper;
 
   mb_pool_stats stats;
+
+  /* Events (event.c). */
+  struct {
+    unsigned watchers;
+    struct mb__event_slot *ring; /* NULL: nobody has watched yet */
+    atomic_uint_fast64_t count;  /* of all so far; read by any thread */
+  } events;
 };
 
 /* --- pool.c ------------------------------------------------------------- */
@@ -165,6 +172,18 @@ void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns);
 
 /* Fails everybody who waits. */
 void mb__pool_refuse_all_locked(mb_pool *pool);
+
+/* --- event.c ------------------------------------------------------------ */
+
+/* Each is kept where somebody watches.  error: why connecting has failed, or
+ * NULL. */
+void mb__event_connected_locked(
+    mb_pool *pool, const mb_conn *conn, const mb_error *error);
+void mb__event_closed_locked(
+    mb_pool *pool, const mb_conn *conn, mb_close_reason reason);
+void mb__event_leaks_locked(mb_pool *pool, int64_t now_ns);
+/* Of a pool that is being freed. */
+void mb__events_free(mb_pool *pool);
 
 /* --- keeper.c ----------------------------------------------------------- */
 

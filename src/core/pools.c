@@ -226,6 +226,7 @@ static void add_to_list(mb_pool *pool)
 
 static void destroy(mb_pool *pool)
 {
+  mb__events_free(pool);
   mb__connector_unref(pool->connector);
   if (!mb__pool_is_inherited(
           pool)) { /* else others may seem to wait for them */

@@ -13,6 +13,7 @@
 
 #include "../moonbase.h"
 #include "compat.h"
+#include "observe.h"
 
 #include <math.h>
 
@@ -54,6 +55,7 @@ typedef struct mb_lua {
   int kind;
   bool has_raised; /* a callback has left an error in the registry */
   const void *called; /* the handle that was called last, if it is alive */
+  int telling;        /* listeners are being called */
 } mb_lua;
 
 /* The upvalues of every function of the binding. */
@@ -172,6 +174,7 @@ typedef struct mb_lua_config {
   bool has_hooks;      /* the options' types or json convert */
   bool has_json;
   bool is_plain;       /* texts have no placeholders */
+  bool logs_parameters; /* events show them */
   mb_call call;
 } mb_lua_config;
 
@@ -231,6 +234,15 @@ typedef struct mb_lua_session {
   bool listed;         /* Transaction: in mb_lua.transactions */
   mb_tx tx;
   struct mb_lua_session *next, *prev;
+
+  /* Database, and not a view: its listeners (observe.c). */
+  unsigned observed;     /* of mb_lua_events: what is told now */
+  bool has_pending;      /* the Lua side keeps something to be told */
+  bool watches_pool;
+  uint64_t events_seen;  /* of the pool's */
+  int64_t call_ns;       /* when the latest call began */
+  int64_t slow_ns;       /* from when on a query is slow */
+  mb_lua_notice *notices; /* that came in this call */
 } mb_lua_session;
 
 /* A prepared statement: of a Database (found on whatever connection it gets) or
@@ -260,6 +272,8 @@ typedef struct mb_lua_rows {
   bool ended;          /* all rows were given */
   bool closed;         /* by the user */
   int64_t count;       /* rows given, for tuples */
+  mb_lua_watch *watch; /* beside it; NULL: it is not observed, or was told of */
+  mb_lua_session *origin; /* of watch */
 } mb_lua_rows;
 
 typedef struct mb_lua_cancellation {
@@ -467,6 +481,7 @@ typedef struct mb_lua_run {
   mb_lua_frame *frame;
   mb_lua_params params;
   int text;             /* index of the text; 0: none */
+  mb_lua_watch watch;   /* only events is set where they are 0 */
   mb_error error;
 } mb_lua_run;
 
@@ -536,7 +551,6 @@ int mb_lua_close_connection(lua_State *L);
 int mb_lua_close_database(lua_State *L);
 int mb_lua_is_closed(lua_State *L);
 int mb_lua_url(lua_State *L);
-int mb_lua_stats(lua_State *L);
 /* session.c */
 int mb_lua_quote(lua_State *L);
 int mb_lua_text(lua_State *L);
@@ -555,6 +569,9 @@ int mb_lua_insert_rows(lua_State *L);
 int mb_lua_cancellation_open(lua_State *L);
 /* capability.c */
 int mb_lua_capability(lua_State *L);
+/* stats.c */
+int mb_lua_about(lua_State *L);
+int mb_lua_stats(lua_State *L);
 /* callback.c */
 int mb_lua_define(lua_State *L);
 

@@ -328,13 +328,21 @@ static mb_status set_up(lua_State *L, mb_lua_run *run)
 
 static mb_status connect_database(lua_State *L, mb_lua_run *run)
 {
-  if ((run->lua->transactions != NULL && !run->outside &&
-          check_task(run, &run->error) != MB_OK) ||
-      borrow(L, run) != MB_OK)
+  if (run->lua->transactions != NULL && !run->outside &&
+      run->lua->telling == 0 && check_task(run, &run->error) != MB_OK)
+    return MB_ERROR;
+  if (run->watch.events != 0)
+    run->watch.mark_ns = mb_now_ns();
+  const mb_status status = borrow(L, run);
+  if (run->watch.events != 0)
+    mb_lua_watch_borrowed(run, status);
+  if (status != MB_OK)
     return MB_ERROR;
   run->frame->borrow = mb_conn_borrow(run->conn);
   if (run->shared == NULL)
     run->frame->conn = run->conn;
+  if (run->watch.events != 0)
+    mb_lua_watch_connected(L, run);
   if (run->session->has_setup && mb_conn_take_fresh(run->conn))
     return set_up(L, run);
   return MB_OK;
@@ -360,6 +368,8 @@ mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
             : "the transaction has ended: its connection was closed");
   run->conn = session->conn;
   run->frame->borrow = session->borrow;
+  if (run->watch.events != 0)
+    mb_lua_watch_connected(L, run);
   if (session->head.kind == MB_LUA_TRANSACTION)
     run->tx = &session->tx;
   return MB_OK;
@@ -388,6 +398,9 @@ void mb_lua_run_open(lua_State *L, mb_lua_run *run)
   run->tx = NULL;
   run->stmt = NULL;
   run->text = 0;
+  run->watch.events = run->session->origin->observed;
+  if (run->watch.events != 0)
+    mb_lua_watch_open(run);
   if (run->lua->n_frames == MB_LUA_FRAMES)
     (void)mb_lua_usage(L, "calls are nested too deeply");
   run->frame = &run->lua->frames[run->lua->n_frames++];
@@ -477,12 +490,24 @@ void mb_lua_run_note(mb_lua_run *run)
   run->frame->run = mb_stmt_run_number(run->stmt);
 }
 
+static void note_run(mb_lua_run *run)
+{
+  run->watch.has_parameters = true;
+  run->watch.server_ns += mb_now_ns() - run->watch.mark_ns;
+  if (run->status != MB_ERROR)
+    run->watch.warnings = mb_stmt_result(run->stmt)->warnings;
+}
+
 mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run)
 {
   if (read_and_find(L, run) != MB_OK)
     return MB_ERROR;
+  if (run->watch.events != 0)
+    run->watch.mark_ns = mb_now_ns();
   run->status = mb_stmt_run(&run->stmt, run->tx, run->params.values,
       run->params.n, &run->config->call, &run->error);
+  if (run->watch.events != 0)
+    note_run(run);
   if (run->status == MB_ERROR)
     return MB_ERROR;
   mb_lua_run_note(run);
@@ -508,6 +533,7 @@ static bool expects_write(lua_State *L, const mb_lua_run *run)
 bool mb_lua_run_start(lua_State *L, mb_lua_run *run)
 {
   mb_lua_run_open(L, run);
+  run->watch.is_query = true;
   if (run->session->head.kind == MB_LUA_DATABASE)
     run->writes = expects_write(L, run);
   return mb_lua_run_connect(L, run) == MB_OK &&
@@ -525,8 +551,25 @@ void mb_lua_run_leave(mb_lua_run *run)
   run->lua->n_frames--;
 }
 
+static bool end_watched(mb_lua_run *run)
+{
+  bool done = true;
+  if (run->stmt != NULL && mb_stmt_is_running(run->stmt)) {
+    const int64_t since_ns = mb_now_ns();
+    done = mb_stmt_finish(run->stmt, &run->error) != MB_ERROR;
+    run->watch.drain_ns = mb_now_ns() - since_ns;
+    run->watch.server_ns += run->watch.drain_ns;
+  }
+  mb_lua_run_leave(run);
+  if (done)
+    mb_lua_watch_tell(run->lua->L, run, NULL);
+  return done;
+}
+
 bool mb_lua_run_end(mb_lua_run *run)
 {
+  if (run->watch.events != 0)
+    return end_watched(run);
   const bool done = run->stmt == NULL || !mb_stmt_is_running(run->stmt) ||
                     mb_stmt_finish(run->stmt, &run->error) != MB_ERROR;
   mb_lua_run_leave(run);
@@ -538,6 +581,8 @@ int mb_lua_run_fail(lua_State *L, mb_lua_run *run)
   if (run->frame != NULL && run->frame->stmt != NULL)
     mb_stmt_drop(run->frame->stmt);
   mb_lua_run_leave(run);
+  if (run->watch.events != 0)
+    mb_lua_watch_tell(L, run, &run->error);
   return mb_lua_fail(
       L, run->config, &run->error, run->session->pool, run->text);
 }

@@ -122,6 +122,7 @@ int mb_lua_configure(lua_State *L)
   config->has_json = has_field(L, 2, "json");
   config->has_hooks = config->has_json || has_field(L, 2, "types");
   config->is_plain = field_is_false(L, 2, "placeholders");
+  config->logs_parameters = field_is_true(L, 2, "log_parameters");
   config->call.timeout_ns = field_ns(L, 2, "timeout");
   config->call.fetch_size = field_integer(L, 2, "fetch_size");
   lua_getfield(L, 2, "cancel");
@@ -252,6 +253,8 @@ int mb_lua_open(lua_State *L)
     return mb_lua_fail(L, NULL, &error, NULL, 0);
   session->config.call.timeout_ns = mb_pool_settings(session->pool)->timeout_ns;
   session->config.call.fetch_size = mb_pool_settings(session->pool)->fetch_size;
+  if (mb_pool_settings(session->pool)->leak_after_ns > 0)
+    session->observed = MB_LUA_NOTES;
   return 1;
 }
 
@@ -295,6 +298,8 @@ static int database_connect(lua_State *L)
   mb_lua_lease_join(run.lua, lease, false);
   made->lease = lease;
   run.frame->conn = NULL;
+  if (run.watch.events & MB_LUA_ON_LEAK)
+    mb_lua_note_begin(L, run.lua);
   (void)mb_lua_run_end(&run);
   return 1;
 }
@@ -367,6 +372,8 @@ int mb_lua_begin(lua_State *L)
     run.frame->conn = NULL;
   }
   list(run.lua, made);
+  if (run.watch.events & (MB_LUA_ON_TRANSACTION | MB_LUA_ON_LEAK))
+    mb_lua_note_begin(L, run.lua);
   (void)mb_lua_run_end(&run);
   return 1;
 }
@@ -381,6 +388,13 @@ static void end_transaction(mb_lua *lua, mb_lua_session *session)
   session->lease = NULL;
 }
 
+/* What is told from here on belongs to this call. */
+static void note_call(const mb_lua_session *session)
+{
+  if (session->origin->observed != 0)
+    session->origin->call_ns = mb_now_ns();
+}
+
 static int finish_transaction(
     lua_State *L, mb_status (*finish)(const mb_tx *tx, mb_error *error))
 {
@@ -391,9 +405,12 @@ static int finish_transaction(
   if (session->closed)
     return mb_lua_usage(
         L, "the transaction has ended (it was committed or rolled back)");
+  note_call(session);
   const mb_status status = finish(&session->tx, &error);
   if (status == MB_OK || !mb_tx_is_open(&session->tx))
     end_transaction(lua, session);
+  if (session->origin->observed != 0)
+    mb_lua_tell_error(L, lua, session, status != MB_OK ? &error : NULL);
   if (status != MB_OK)
     return mb_lua_fail(L, NULL, &error, session->pool, 0);
   lua_pushboolean(L, 1);
@@ -453,10 +470,13 @@ int mb_lua_close_connection(lua_State *L)
   (void)mb_lua_check(L, 1, MB_LUA_CONNECTION);
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_session *session = push_original(L, 1);
+  note_call(session);
   if (session->lease != NULL)
     mb_lua_lease_leave(lua, session->lease, false, false);
   session->lease = NULL;
   session->closed = true;
+  if (session->origin->observed != 0)
+    mb_lua_tell_error(L, lua, session, NULL);
   return 0;
 }
 
@@ -476,9 +496,12 @@ int mb_lua_close_database(lua_State *L)
   if (session->closed)
     return 0;
   session->closed = true;
+  note_call(session);
   mb_lua_end_leases(lua, session);
   mb_pool_shut(session->pool,
       limit_s > 0 && limit_s < 1e9 ? (int64_t)(limit_s * NS_PER_SECOND) : 0);
+  if (session->origin->observed != 0)
+    mb_lua_tell_error(L, lua, session, NULL);
   return 0;
 }
 
@@ -500,6 +523,10 @@ static int session_gc(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
   mb_lua_session *session = mb_lua_check_session(L, 1);
+  const bool is_leak =
+      session->origin != session && !session->closed &&
+      session->origin->observed & MB_LUA_ON_LEAK &&
+      (session->owns_tx ? mb_tx_is_open(&session->tx) : session->lease != NULL);
   mb_lua_forget(lua, &session->head);
   unlist(lua, session);
   if (session->owns_tx)
@@ -510,12 +537,19 @@ static int session_gc(lua_State *L)
   if (session->conn != NULL)
     mb_conn_unref(session->conn);
   session->conn = NULL;
+  if (session->watches_pool)
+    mb_pool_unwatch(session->pool);
+  session->watches_pool = false;
+  session->observed = 0;
+  mb_lua_free_notices(session);
   if (session->pool != NULL && session->origin == session && !session->closed)
     mb_pool_forget(session->pool);
   if (session->pool != NULL)
     mb_pool_drop(session->pool);
   session->pool = NULL;
   session->closed = true;
+  if (is_leak)
+    mb_lua_postpone_leak(L, 1, session);
   return 0;
 }
 
@@ -525,50 +559,6 @@ int mb_lua_url(lua_State *L)
 {
   const mb_lua_session *session = mb_lua_check_session(L, 1);
   lua_pushstring(L, mb_pool_info(session->pool)->url);
-  return 1;
-}
-
-/* stats(db): a table of counts. */
-int mb_lua_stats(lua_State *L)
-{
-  mb_pool_stats stats;
-  const mb_lua_session *session = mb_lua_check_session(L, 1);
-  mb_pool_stats_read(session->pool, &stats);
-  const struct {
-    const char *name;
-    int64_t value;
-  } fields[] = {
-      {"max", stats.max},
-      {"size", stats.size},
-      {"open", stats.open},
-      {"idle", stats.idle},
-      {"in_use", stats.in_use},
-      {"connecting", stats.connecting},
-      {"waiting", stats.waiting},
-      {"acquired", stats.acquired},
-      {"released", stats.released},
-      {"timeouts", stats.timeouts},
-      {"shed", stats.shed},
-      {"created", stats.created},
-      {"closed", stats.closed},
-      {"failures", stats.failures},
-      {"pings", stats.pings},
-      {"cache_hits", stats.cache_hits},
-      {"cache_misses", stats.cache_misses},
-  };
-  lua_newtable(L);
-  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-    lua_pushinteger(L, (lua_Integer)fields[i].value);
-    lua_setfield(L, -2, fields[i].name);
-  }
-  lua_pushnumber(L, (lua_Number)((double)stats.acquire_ns / NS_PER_SECOND));
-  lua_setfield(L, -2, "acquire_time");
-  lua_createtable(L, 0, MB_CLOSE_REASON_COUNT);
-  for (int reason = 0; reason < MB_CLOSE_REASON_COUNT; reason++) {
-    lua_pushinteger(L, (lua_Integer)stats.closed_by[reason]);
-    lua_setfield(L, -2, mb_close_reason_name((mb_close_reason)reason));
-  }
-  lua_setfield(L, -2, "closed_by");
   return 1;
 }
 

@@ -139,7 +139,9 @@ static int core_suggest(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
+    {"about", mb_lua_about},
     {"begin", mb_lua_begin},
+    {"caller", mb_lua_caller},
     {"cancellation", mb_lua_cancellation_open},
     {"capability", mb_lua_capability},
     {"check_session", core_check_session},
@@ -150,6 +152,7 @@ static const luaL_Reg functions[] = {
     {"commit", mb_lua_commit},
     {"configure", mb_lua_configure},
     {"current", mb_lua_current},
+    {"database", mb_lua_database},
     {"define", mb_lua_define},
     {"extra", mb_lua_extra},
     {"insert_rows", mb_lua_insert_rows},
@@ -157,7 +160,11 @@ static const luaL_Reg functions[] = {
     {"is_lost", mb_lua_is_lost},
     {"is_open", mb_lua_is_open},
     {"kind", core_kind},
+    {"listen", mb_lua_listen},
+    {"next_event", mb_lua_next_event},
     {"now", core_now},
+    {"observe", mb_lua_observe},
+    {"observed", mb_lua_observed},
     {"open", mb_lua_open},
     {"option", mb_lua_option},
     {"options", mb_lua_options},
@@ -205,6 +212,22 @@ static const number isolations[] = {
     {"read committed", MB_READ_COMMITTED},
     {"repeatable read", MB_REPEATABLE_READ},
     {"serializable", MB_SERIALIZABLE},
+    {NULL, 0},
+};
+
+static const number events[] = {
+    {"query", MB_LUA_ON_QUERY},
+    {"slow_query", MB_LUA_ON_SLOW_QUERY},
+    {"transaction", MB_LUA_ON_TRANSACTION},
+    {"acquire", MB_LUA_ON_ACQUIRE},
+    {"connect", MB_LUA_ON_CONNECT},
+    {"close", MB_LUA_ON_CLOSE},
+    {"error", MB_LUA_ON_ERROR},
+    {"warning", MB_LUA_ON_WARNING},
+    {"notice", MB_LUA_ON_NOTICE},
+    {"retry", MB_LUA_ON_RETRY},
+    {"drain", MB_LUA_ON_DRAIN},
+    {"leak", MB_LUA_ON_LEAK},
     {NULL, 0},
 };
 
@@ -310,6 +333,7 @@ int luaopen_moonbase_core(lua_State *L)
   set_numbers(L, "kind_numbers", kind_numbers);
   set_numbers(L, "isolations", isolations);
   set_numbers(L, "modes", modes);
+  set_numbers(L, "events", events);
   /* Tables that the Lua side fills. */
   lua_pushvalue(L, MB_LUA_KINDS);
   lua_setfield(L, -2, "kinds");

@@ -61,7 +61,10 @@ static mb_status fetch(
 {
   if (rows->cursor.conn == NULL)
     return fetch_elsewhere(lua, rows, row, error);
+  const int64_t since_ns = rows->watch != NULL ? mb_now_ns() : 0;
   const mb_status status = mb_cursor_fetch(&rows->cursor, row, error);
+  if (rows->watch != NULL)
+    rows->watch->server_ns += mb_now_ns() - since_ns;
   if (status == MB_ROW)
     return MB_ROW;
   if (status == MB_ERROR)
@@ -136,8 +139,18 @@ static void push_plain(
   }
 }
 
+/* Rows that are observed have given what they were asked for since then. */
+static void note_fetch(lua_State *L, mb_lua *lua, mb_lua_rows *rows,
+    int64_t since_ns, mb_status status, const mb_error *error)
+{
+  rows->watch->busy_ns += mb_now_ns() - since_ns;
+  rows->watch->rows += status == MB_ROW;
+  if (status == MB_ERROR || rows->ended)
+    mb_lua_tell_rows(L, lua, 1, rows, status == MB_ERROR ? error : NULL);
+}
+
 /* Pushes the next row in the form that the rows give, or nil. */
-static mb_status push_next(
+static mb_status push_row(
     lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
 {
   mb_lua_sink sink;
@@ -160,6 +173,17 @@ static mb_status push_next(
   compat_getuservalue(L, 1, MB_LUA_EXTRA);
   mb_lua_push_named(L, &sink, row, rows->n_columns, lua_gettop(L));
   return MB_ROW;
+}
+
+static mb_status push_next(
+    lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
+{
+  if (rows->watch == NULL)
+    return push_row(L, lua, rows, error);
+  const int64_t since_ns = mb_now_ns();
+  const mb_status status = push_row(L, lua, rows, error);
+  note_fetch(L, lua, rows, since_ns, status, error);
+  return status;
 }
 
 /* In a for loop: there is no other way than to raise. */
@@ -192,7 +216,10 @@ int mb_lua_next_tuple(lua_State *L)
   const mb_value *row;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = check_rows(L, lua);
+  const int64_t since_ns = rows->watch != NULL ? mb_now_ns() : 0;
   const mb_status status = fetch(lua, rows, &row, &error);
+  if (status != MB_ROW && rows->watch != NULL)
+    note_fetch(L, lua, rows, since_ns, status, &error);
   if (status == MB_ERROR)
     return mb_lua_fail(L, NULL, &error, rows->pool, 0);
   if (status == MB_DONE) {
@@ -206,6 +233,8 @@ int mb_lua_next_tuple(lua_State *L)
   lua_pushinteger(L, (lua_Integer)++rows->count);
   for (int i = 0; i < n; i++)
     mb_lua_push_column(L, &sink, &row[i], (size_t)i);
+  if (rows->watch != NULL)
+    note_fetch(L, lua, rows, since_ns, MB_ROW, NULL);
   return n + 1;
 }
 
@@ -269,6 +298,22 @@ static int rows_all(lua_State *L)
   return 1;
 }
 
+static void close_watched(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  mb_error error;
+  const bool is_open = rows->cursor.conn != NULL;
+  const int64_t since_ns = mb_now_ns();
+  const mb_status status = mb_cursor_finish(&rows->cursor, &error);
+  const int64_t taken_ns = mb_now_ns() - since_ns;
+  if (is_open)
+    rows->watch->drain_ns = taken_ns;
+  rows->watch->server_ns += taken_ns;
+  rows->watch->busy_ns += taken_ns;
+  end(lua, rows, false);
+  rows->closed = true;
+  mb_lua_tell_rows(L, lua, 1, rows, status != MB_OK ? &error : NULL);
+}
+
 /* Closing never raises: what goes wrong there goes wrong for the next user of the
  * connection, who is told. */
 static int rows_close(lua_State *L)
@@ -276,6 +321,10 @@ static int rows_close(lua_State *L)
   mb_error ignored;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
+  if (rows->watch != NULL) {
+    close_watched(L, lua, rows);
+    return 0;
+  }
   if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
     rows->closed = true;
   end(lua, rows, false);
@@ -322,6 +371,8 @@ static int rows_next_result(lua_State *L)
                     mb_stmt_result(rows->cursor.stmt)->more_results;
   if (more && mb_cursor_next_result(&rows->cursor, &error) == MB_ERROR) {
     end(lua, rows, false);
+    if (rows->watch != NULL)
+      mb_lua_tell_rows(L, lua, 1, rows, &error);
     return mb_lua_fail(L, &rows->config, &error, rows->pool, 0);
   }
   if (more)
@@ -345,6 +396,8 @@ static int rows_gc(lua_State *L)
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
   mb_lua_forget(lua, &rows->head);
   end(lua, rows, true);
+  if (rows->watch != NULL)
+    mb_lua_postpone_rows(L, 1, rows);
   return 0;
 }
 
@@ -398,6 +451,16 @@ static void hand_over(lua_State *L, mb_lua_run *run, mb_lua_rows *rows)
   *run->frame = (mb_lua_frame){.conn = NULL};
 }
 
+/* The rows on the top are observed: tells what is to be told of the call, and of
+ * them when nothing is to come. */
+static void give_watched(lua_State *L, mb_lua_run *run, mb_lua_rows *rows)
+{
+  rows->watch->busy_ns = mb_now_ns() - rows->watch->start_ns;
+  mb_lua_watch_tell(L, run, NULL);
+  if (rows->ended)
+    mb_lua_tell_rows(L, run->lua, lua_gettop(L), rows, NULL);
+}
+
 /* Turns a run into Rows. */
 static int give_rows(lua_State *L, mb_lua_run *run)
 {
@@ -405,18 +468,26 @@ static int give_rows(lua_State *L, mb_lua_run *run)
   const int top = lua_gettop(L);
   const size_t n = mb_stmt_result(run->stmt)->n_columns;
   const int keys = n <= KEYS_MAX ? (int)n : 0;
+  const bool watched = run->watch.events != 0;
   mb_lua_rows *rows =
-      mb_lua_new(L, MB_LUA_ROWS, sizeof *rows, MB_LUA_HOOKS + keys);
+      mb_lua_new(L, MB_LUA_ROWS, sizeof *rows, MB_LUA_HOOKS + keys + watched);
   rows->keys_room = (size_t)keys;
   attach(L, run, rows);
   if (run->status == MB_ROW &&
       run->session->head.kind == MB_LUA_DATABASE) {
+    const int64_t since_ns = watched ? mb_now_ns() : 0;
     run->status =
         mb_stmt_prefetch(run->stmt, AHEAD_ROWS, AHEAD_BYTES, &run->error);
+    if (watched)
+      run->watch.server_ns += mb_now_ns() - since_ns;
     if (run->status == MB_ERROR)
       return mb_lua_run_fail(L, run);
     if (run->status == MB_DONE && !mb_stmt_result(run->stmt)->more_results)
       rows->spool = mb_stmt_take_spool(run->stmt);
+  }
+  if (watched) {
+    mb_lua_watch_columns(&run->watch, run->stmt);
+    mb_lua_watch_rows(L, run, rows);
   }
   if (mb_stmt_run_number(run->stmt) != 0) {
     lua_insert(L, 2); /* out of the way of what is to be kept */
@@ -429,6 +500,8 @@ static int give_rows(lua_State *L, mb_lua_run *run)
     rows->ended = rows->spool == NULL;
   }
   mb_lua_run_leave(run);
+  if (watched)
+    give_watched(L, run, rows);
   return give_loop(L, lua_gettop(L));
 }
 

@@ -48,14 +48,27 @@ static int push_sink(lua_State *L, mb_lua_run *run, mb_lua_sink *sink)
 
 /* --- exec --------------------------------------------------------------- */
 
+static mb_status drain(mb_lua_run *run)
+{
+  if (run->watch.events == 0)
+    return mb_stmt_finish(run->stmt, &run->error);
+  const int64_t since_ns = mb_now_ns();
+  const mb_status status = mb_stmt_finish(run->stmt, &run->error);
+  run->watch.drain_ns = mb_now_ns() - since_ns;
+  run->watch.server_ns += run->watch.drain_ns;
+  return status;
+}
+
 static int session_exec(lua_State *L)
 {
   mb_lua_run run;
-  if (!mb_lua_run_start(L, &run))
+  const bool started = mb_lua_run_start(L, &run);
+  run.watch.rows = -1;
+  if (!started)
     return mb_lua_run_fail(L, &run);
   mb_stmt *stmt = run.stmt;
   /* Rows are not wanted; their end gives the totals. */
-  if (run.status == MB_ROW && mb_stmt_finish(stmt, &run.error) == MB_ERROR)
+  if (run.status == MB_ROW && drain(&run) == MB_ERROR)
     return mb_lua_run_fail(L, &run);
   const int n = push_totals(L, stmt);
   if (!mb_lua_run_end(&run))
@@ -65,12 +78,27 @@ static int session_exec(lua_State *L)
 
 /* --- query_row, query_value, query_column, query_all --------------------- */
 
+static void note_fetch(mb_lua_run *run)
+{
+  run->watch.server_ns += mb_now_ns() - run->watch.mark_ns;
+  run->watch.rows += run->status == MB_ROW;
+}
+
+static inline void fetch(mb_lua_run *run, const mb_value **row)
+{
+  if (run->watch.events != 0)
+    run->watch.mark_ns = mb_now_ns();
+  run->status = mb_stmt_fetch(run->stmt, row, &run->error);
+  if (run->watch.events != 0)
+    note_fetch(run);
+}
+
 /* The first row, or NULL. */
-static bool fetch_first(mb_lua_run *run, const mb_value **row)
+static inline bool fetch_first(mb_lua_run *run, const mb_value **row)
 {
   *row = NULL;
   if (run->status == MB_ROW)
-    run->status = mb_stmt_fetch(run->stmt, row, &run->error);
+    fetch(run, row);
   if (run->status != MB_ROW)
     *row = NULL;
   return run->status != MB_ERROR;
@@ -87,6 +115,8 @@ static int session_query_row(lua_State *L)
     lua_pushnil(L);
   } else {
     const int shape = push_sink(L, &run, &sink);
+    if (run.watch.events != 0)
+      mb_lua_watch_columns(&run.watch, run.stmt);
     mb_lua_push_named(
         L, &sink, row, mb_stmt_result(run.stmt)->n_columns, shape);
   }
@@ -159,13 +189,15 @@ static bool collect(lua_State *L, mb_lua_run *run, push_one *push)
 {
   mb_lua_sink sink;
   const mb_value *row;
+  if (run->watch.events != 0 && push == mb_lua_push_named)
+    mb_lua_watch_columns(&run->watch, run->stmt);
   if (run->status != MB_ROW)
     return true;
   const int list = lua_gettop(L);
   const int shape = push_sink(L, run, &sink);
   const size_t n = mb_stmt_result(run->stmt)->n_columns;
   for (int i = 1; i < INT_MAX; i++) {
-    run->status = mb_stmt_fetch(run->stmt, &row, &run->error);
+    fetch(run, &row);
     if (run->status != MB_ROW)
       break;
     push(L, &sink, row, n, shape);
@@ -294,8 +326,16 @@ static int session_exec_script(lua_State *L)
   mb_lua_run_open(L, &run);
   static const mb_tx_options unknown;
   run.writes = mb_pool_begin_writes(run.session->pool, &unknown);
-  if (mb_lua_run_connect(L, &run) != MB_OK ||
-      run_script(&run, text, size, &n) == MB_ERROR)
+  run.watch.is_query = true;
+  run.watch.rows = -1;
+  if (mb_lua_run_connect(L, &run) != MB_OK)
+    return mb_lua_run_fail(L, &run);
+  const int64_t since_ns = run.watch.events != 0 ? mb_now_ns() : 0;
+  const mb_status status = run_script(&run, text, size, &n);
+  if (run.watch.events != 0)
+    run.watch.server_ns = mb_now_ns() - since_ns;
+  run.watch.batch = n;
+  if (status == MB_ERROR)
     return mb_lua_run_fail(L, &run);
   run.stmt = NULL;
   if (!mb_lua_run_end(&run))

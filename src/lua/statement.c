@@ -161,8 +161,11 @@ static mb_status run_chunk(lua_State *L, mb_lua_run *run, int rows,
       run->error.row = number + i - first;
       return MB_ERROR;
     }
+  const int64_t since_ns = run->watch.events != 0 ? mb_now_ns() : 0;
   const mb_status status = mb_stmt_run_many(&run->stmt, run->tx, values, n,
       (size_t)(last - first + 1), number, &run->config->call, &run->error);
+  if (run->watch.events != 0)
+    run->watch.server_ns += mb_now_ns() - since_ns;
   lua_settop(L, top);
   return status;
 }
@@ -178,7 +181,11 @@ int mb_lua_insert_rows(lua_State *L)
   int64_t first = (int64_t)luaL_checknumber(L, 3);
   const int64_t last = (int64_t)luaL_checknumber(L, 4);
   int64_t number = (int64_t)luaL_checknumber(L, 5);
-  if (open_prepared(L, &run) != MB_OK)
+  const mb_status opened = open_prepared(L, &run);
+  run.watch.is_query = true;
+  run.watch.rows = -1;
+  run.watch.batch = last - first + 1;
+  if (opened != MB_OK)
     return mb_lua_run_fail(L, &run);
 
   const size_t n = mb_stmt_n_parameters(run.stmt);

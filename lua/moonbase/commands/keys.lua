@@ -144,7 +144,8 @@ end
 ---@param key string
 ---@return string?
 function keys.find(x, name, key)
-  return plain(x):query_value(statements.find, { table = sql.identifier(name), key = key_text(key) })
+  return plain(x):query_value(statements.find,
+    { table = sql.identifier(name), key = key_text(key) })
 end
 
 --- Takes a key for a transaction.  Another transaction that has taken it is waited for; a

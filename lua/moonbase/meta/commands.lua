@@ -1,11 +1,10 @@
 ---@meta _
 -- luacheck: ignore 212 241
 
---- What an executor runs: a function, or a table or userdata with execute.
+--- What an executor runs, if it is no function: a table or userdata with execute.
 ---@class moonbase.Command
 ---@field execute fun(self: moonbase.Command, tx: moonbase.Transaction): ...
 ---@field [any] any
----@alias moonbase.AnyCommand moonbase.Command|userdata|fun(tx: moonbase.Transaction): ...
 
 --- Makes commands of one kind from tables of fields.
 ---@class moonbase.CommandConstructor
@@ -37,7 +36,7 @@ local Executor = {}
 function Executor:with(tx) end
 
 --- Runs commands in their order, in one transaction.
----@param list moonbase.AnyCommand[]
+---@param list (moonbase.Command|userdata|function)[]
 ---@param options? moonbase.ExecuteOptions
 ---@return moonbase.CommandResults|nil|false results nil or false: a command has failed
 ---@return any reason

@@ -123,6 +123,14 @@ function Database:current() end
 ---@return moonbase.Stats
 function Database:stats() end
 
+--- Has fn called with a table about each event of a kind; gives a function that ends this.
+---@param event string query, slow_query, transaction, acquire, connect, close, error, warning,
+--- notice, retry, drain or leak
+---@param fn fun(event: moonbase.Event)
+---@param options? { seconds: number? } of slow_query and drain
+---@return fun() off
+function Database:on(event, fn, options) end
+
 --- The URL, without a password.
 ---@return string
 function Database:url() end

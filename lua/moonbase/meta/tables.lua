@@ -12,6 +12,7 @@
 ---@field decimal? "string"|"number"
 ---@field booleans? boolean false: 0 and 1 stay integers
 ---@field fetch_size? integer rows a trip through a cursor of the server; 0: none
+---@field log_parameters? boolean events show parameters
 ---@field placeholders? boolean false: the text has none
 
 --- What moonbase.open takes.
@@ -33,6 +34,7 @@
 ---@field decimal? "string"|"number"
 ---@field booleans? boolean
 ---@field fetch_size? integer
+---@field log_parameters? boolean
 ---@field mode? "ro"|"rw"|"rwc"|"memory"
 ---@field cache? "shared"|"private"
 ---@field immutable? "0"|"1"
@@ -49,6 +51,7 @@
 ---@class moonbase.PoolOptions
 ---@field max? integer connections; 10 by default
 ---@field acquire_timeout? number seconds; 30 by default
+---@field leak_after? number seconds from when on a borrower is a leak; nothing is noted by default
 
 ---@class moonbase.FunctionOptions
 ---@field [1] function
@@ -88,17 +91,62 @@
 ---@class moonbase.Stats
 ---@field max integer
 ---@field size integer
+---@field open integer
 ---@field idle integer
 ---@field in_use integer
+---@field connecting integer
 ---@field waiting integer
 ---@field acquired integer
 ---@field released integer
+---@field acquire_time number seconds
 ---@field timeouts integer
+---@field shed integer
 ---@field created integer
 ---@field closed integer
+---@field closed_by table<string, integer>
 ---@field failures integer
+---@field pings integer
 ---@field cache_hits integer
 ---@field cache_misses integer
+
+--- What a listener is told; which fields there are depends on the event.
+---@class moonbase.Event
+---@field event string its kind
+---@field source? string file and line of the call
+---@field ["db.system.name"] string
+---@field ["db.namespace"] string
+---@field ["server.address"]? string
+---@field ["server.port"]? integer
+---@field ["db.client.connection.pool.name"] string
+---@field ["db.query.text"]? string
+---@field ["db.operation.name"]? string
+---@field ["db.operation.batch.size"]? integer
+---@field ["db.response.returned_rows"]? integer
+---@field ["db.response.status_code"]? string
+---@field ["error.type"]? string
+---@field duration? number seconds
+---@field elapsed? number seconds, with the program's own between rows
+---@field queue? number seconds
+---@field connect? number seconds
+---@field server? number seconds
+---@field decode? number seconds
+---@field seconds? number of slow_query: the limit
+---@field message? string
+---@field retryable? boolean
+---@field sent? boolean
+---@field connection_dead? boolean
+---@field transaction_dead? boolean
+---@field commit_unknown? boolean
+---@field outcome? "commit"|"rollback" of a transaction
+---@field attempt? integer
+---@field nested? boolean
+---@field reason? string
+---@field handle? "Connection"|"Transaction" that was dropped
+---@field traceback? string of who has borrowed a connection
+---@field column? string of a warning
+---@field warnings? integer
+---@field severity? string of a notice
+---@field missed? integer events of the pool that were told to nobody before this one
 
 --- What the connected database can do.
 ---@class moonbase.Capability
@@ -126,6 +174,8 @@
 ---@field position? integer byte of the SQL text, from 1
 ---@field entry? integer of a batch or a script
 ---@field row? integer of a bulk load
+---@field command? string the name of a command that an executor has run
+---@field command_index? integer its position in the list
 ---@field origin? "statement"|"prepare"|"begin"|"reset"|"close"
 ---@field sql? string
 ---@field traceback string
