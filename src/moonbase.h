@@ -34,7 +34,7 @@
 #include "driver.h"
 
 #if defined(__GNUC__) && !defined(MOONBASE_BUILTIN)
-#pragma GCC visibility push(default)
+#  pragma GCC visibility push(default)
 #endif
 
 #define MB_VERSION "0.1.0"
@@ -72,13 +72,11 @@ bool mb_class_is(mb_class class, mb_class ancestor);
 
 /* A text of an error and its size; NULL when it is absent.  Borrowed; not
  * terminated. */
-const char *mb_error_text(
-    const mb_error *error, mb_field field, size_t *size);
+const char *mb_error_text(const mb_error *error, mb_field field, size_t *size);
 
-/* Starts an error of a class with a message, as a function of the library would;
- * answers MB_ERROR. */
-mb_status mb_error_fill(
-    mb_error *error, mb_class class, const char *message);
+/* Starts an error of a class with a message, as a function of the library
+ * would; answers MB_ERROR. */
+mb_status mb_error_fill(mb_error *error, mb_class class, const char *message);
 void mb_error_set_text(
     mb_error *error, mb_field field, const char *text, size_t size);
 
@@ -94,8 +92,7 @@ MB_CHECKED mb_status mb_cancellation_open(
     const char *name, mb_cancellation **out, mb_error *error);
 void mb_cancellation_close(mb_cancellation *cancellation);
 /* reason may be NULL; copied.  Only the first call counts. */
-void mb_cancellation_cancel(
-    mb_cancellation *cancellation, const char *reason);
+void mb_cancellation_cancel(mb_cancellation *cancellation, const char *reason);
 bool mb_cancellation_is_cancelled(const mb_cancellation *cancellation);
 /* Copies the reason (empty: none was given) and terminates it. */
 void mb_cancellation_reason(
@@ -122,21 +119,22 @@ typedef struct mb_settings {
 } mb_settings;
 
 /*
- * Validates url (may be NULL) and options and makes a pool; opens no connection.
- * Options repeat url parameters of the same name and win over them.  driver is
- * constant and outlives the process's use of it; the rest is copied.  Errors:
- * MB_CONNECTOR_VALIDATION, MB_DRIVER_FAULT, MB_RESOURCE.  The caller owns one
- * reference and gives it back with mb_pool_close.
+ * Validates url (may be NULL) and options and makes a pool; opens no
+ * connection. Options repeat url parameters of the same name and win over them.
+ * driver is constant and outlives the process's use of it; the rest is copied.
+ * Errors: MB_CONNECTOR_VALIDATION, MB_DRIVER_FAULT, MB_RESOURCE.  The caller
+ * owns one reference and gives it back with mb_pool_close.
  */
 MB_CHECKED mb_status mb_pool_open(const mb_driver *driver, const char *url,
     const mb_option *options, size_t n, mb_pool **out, mb_error *error);
 
-/* The scheme of a URL: copied to out (cut if longer), which is empty when the
- * URL has none. */
+/* The scheme of a URL: copied to out, which is empty when the URL has none or
+ * it does not fit. */
 void mb_url_scheme(const char *url, char *out, size_t size);
 
-/* Stops lending, closes idle connections, waits up to timeout_ns for borrowers
- * and takes the rest from them, then gives the reference back.  Safe to call
+/* Stops lending, closes idle connections and those that the calling thread has
+ * borrowed, waits up to timeout_ns for other borrowers, then gives the
+ * reference back.  What is given back later is closed then.  Safe to call
  * while others hold references: they get "closed". */
 void mb_pool_close(mb_pool *pool, int64_t timeout_ns);
 /* The same without the last step: the pool stays readable. */
@@ -202,9 +200,9 @@ void mb_conn_set_setup(mb_conn *conn, bool setup);
 const mb_capability *mb_conn_capability(const mb_conn *conn);
 MB_CHECKED mb_status mb_conn_ping(
     mb_conn *conn, const mb_call *call, mb_error *error);
-/* Writes name quoted for this database to out, terminated; size must be at least
- * 2 * length + 3.  Errors: MB_USAGE for a zero byte, invalid UTF-8, an empty
- * or a too long name. */
+/* Writes name quoted for this database to out, terminated; size must be at
+ * least 2 * length + 3.  Errors: MB_USAGE for a zero byte, invalid UTF-8, an
+ * empty or a too long name. */
 MB_CHECKED mb_status mb_conn_quote(mb_conn *conn, const char *name,
     size_t length, char *out, size_t size, mb_error *error);
 mb_transaction_state mb_conn_transaction_state(mb_conn *conn);
@@ -217,8 +215,10 @@ void mb_conn_on_event(mb_conn *conn,
 
 /*
  * Non-blocking use.  On a connection that was made non-blocking an operation
- * that cannot go on answers MB_WAIT; the caller waits for what mb_conn_wait says
- * and calls mb_conn_resume, whose last answer is the operation's.
+ * that cannot go on answers MB_WAIT; the caller waits for what mb_conn_wait
+ * says and calls mb_conn_resume, whose last answer is the operation's.  Until
+ * then everything that the operation was given by pointer stays valid, but for
+ * error, which each call has its own of.
  */
 void mb_conn_set_blocking(mb_conn *conn, bool blocking);
 void mb_conn_wait(const mb_conn *conn, mb_wait *out);
@@ -228,7 +228,8 @@ MB_CHECKED mb_status mb_conn_resume(
 /* --- Transactions ------------------------------------------------------- */
 
 /* A transaction or savepoint; a plain value that may be copied and outlive what
- * it names.  Its members are the library's. */
+ * it names, but not the connection (see mb_conn_ref).  Its members are the
+ * library's. */
 typedef struct mb_tx {
   mb_conn *conn;
   uint64_t borrow;
@@ -289,9 +290,8 @@ MB_CHECKED mb_status mb_stmt_prepare(
 mb_style mb_stmt_style(const mb_stmt *stmt);
 size_t mb_stmt_n_parameters(const mb_stmt *stmt);
 /* The name of parameter index (from 0); NULL for other styles. */
-const char *mb_stmt_parameter(
-    const mb_stmt *stmt, size_t index, size_t *size);
-/* The name that a misspelt one comes next to; *name is NULL when none is near. */
+const char *mb_stmt_parameter(const mb_stmt *stmt, size_t index, size_t *size);
+/* The name nearest to a misspelt one; *name is NULL when none is near. */
 void mb_suggest_parameter(const mb_stmt *stmt, const char *word, size_t size,
     const char **name, size_t *name_size);
 const char *mb_stmt_text(const mb_stmt *stmt, size_t *size);
@@ -322,17 +322,17 @@ void mb_stmt_drop(mb_stmt *stmt);
 MB_CHECKED mb_status mb_stmt_next_result(mb_stmt *stmt, mb_error *error);
 /* Columns and totals of the last run. */
 const mb_result *mb_stmt_result(const mb_stmt *stmt);
-/* A number that changes whenever the columns of the statement do; never the same
- * for two statements of the process. */
+/* A number that changes whenever the columns of the statement do; never the
+ * same for two statements of the process. */
 uint64_t mb_stmt_shape(const mb_stmt *stmt);
 /* A number of the run; 0 when none is going on. */
 uint64_t mb_stmt_run_number(const mb_stmt *stmt);
 
 /*
  * A run as somebody holds it who may outlive it (an iterator): once the
- * connection was given back, or the transaction has ended, its rows are gone and
- * the cursor knows.  Its members are the library's; shape and n_columns may be
- * read.
+ * connection was given back, or the transaction has ended, its rows are gone
+ * and the cursor knows.  Its members are the library's; shape and n_columns may
+ * be read.
  */
 typedef struct mb_cursor {
   mb_conn *conn; /* a reference; NULL: closed */
@@ -349,8 +349,7 @@ void mb_cursor_open(mb_cursor *cursor, mb_stmt *stmt);
 MB_CHECKED mb_status mb_cursor_fetch(
     mb_cursor *cursor, const mb_value **row, mb_error *error);
 /* As mb_stmt_next_result; shape and n_columns are those of the result. */
-MB_CHECKED mb_status mb_cursor_next_result(
-    mb_cursor *cursor, mb_error *error);
+MB_CHECKED mb_status mb_cursor_next_result(mb_cursor *cursor, mb_error *error);
 /* Lets go, and leaves the run, if it still goes on, to be ended before anything
  * else is run.  No I/O; a closed cursor may be closed. */
 void mb_cursor_close(mb_cursor *cursor);
@@ -409,12 +408,11 @@ typedef struct mb_places {
 size_t mb_places_bound(const char *sql, size_t size);
 /* Finds the placeholders of a text, in the order in which they stand; out has
  * room for mb_places_bound.  Errors: as mb_conn_statement. */
-MB_CHECKED mb_status mb_places_read(const mb_lexical *lexical,
-    const char *sql, size_t size, mb_place *out, mb_places *found,
-    mb_error *error);
+MB_CHECKED mb_status mb_places_read(const mb_lexical *lexical, const char *sql,
+    size_t size, mb_place *out, mb_places *found, mb_error *error);
 
 #if defined(__GNUC__) && !defined(MOONBASE_BUILTIN)
-#pragma GCC visibility pop
+#  pragma GCC visibility pop
 #endif
 
 #endif

@@ -82,6 +82,7 @@ typedef struct td_settings {
   td_wake wake;
   bool blocks; /* it never answers MB_WAIT, and looks at its bounds itself */
   bool changes_fd; /* with each wait of a connect */
+  bool writes;     /* a connect waits to write */
   bool noisy;      /* the socket of a call that stalls is always readable */
   /* These travel with the next request. */
   bool defers_prepare, defers_begin, defers_reset, defers_close;
@@ -111,8 +112,8 @@ typedef struct td_fault {
   bool after;     /* the call has done its work all the same */
   bool ends_transaction;
   bool fails_transaction; /* before the call, without a word */
-  td_until stall; /* it stalls first; then, without flags and class 0, it ends
-                     well */
+  td_until stall;
+  bool ends_well; /* what ends the stall lets the call do its work */
 } td_fault;
 
 /* The settings anew, an empty server, all counters 0.  Nothing may be open. */
@@ -127,6 +128,10 @@ void td_fail(td_slot slot, long nth, mb_class class, unsigned flags);
 void td_fault_add(td_fault fault);
 /* The nth call from now stalls. */
 void td_stall(td_slot slot, long nth, td_until until);
+/* Has strings of a session know backslashes, from now on. */
+void td_set_backslashes(mb_conn *conn, bool known);
+/* Nothing fails or stalls any more. */
+void td_forgive(void);
 /* Lets the requests to cancel go on that hang. */
 void td_unhang(void);
 

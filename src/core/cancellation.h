@@ -2,9 +2,9 @@
  * cancellation.h: stopping operations from outside.
  *
  * A cancellation reaches operations through listeners: while a connection's
- * operation is in flight it is on the cancellation's list, and a cancel sets the
- * flag of its mb_op.  A canceller asks the database, on a thread of its own when
- * that may block.
+ * operation is in flight it is on the cancellation's list, and a cancel sets
+ * the flag of its mb_op.  A canceller asks the database, on a thread of its own
+ * when that may block.
  */
 #ifndef MB_CORE_CANCELLATION_H
 #define MB_CORE_CANCELLATION_H
@@ -24,16 +24,15 @@ bool mb__cancellation_listen(
 /* Ends it; safe when not listening. */
 void mb__cancellation_unlisten(mb__listener *listener);
 
-/* A file descriptor that becomes readable when it is cancelled, and stays so; -1
- * when there is none to be had.  Made at the first call. */
+/* A file descriptor that becomes readable when it is cancelled, and stays so;
+ * -1 when there is none to be had.  Made at the first call. */
 int mb__cancellation_fd(mb_cancellation *cancellation);
 
 /* A reason and its terminating zero byte. */
 #define MB__REASON_ROOM 256
 
 /* Reports that an operation was cancelled, with the reason. */
-mb_status mb__cancellation_fail(
-    mb_cancellation *cancellation, mb_error *error);
+mb_status mb__cancellation_fail(mb_cancellation *cancellation, mb_error *error);
 
 /* The right to cancel on a connection; reference-counted, so that a request
  * under way outlives the connection. */

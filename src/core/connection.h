@@ -50,6 +50,8 @@ struct mb_conn {
   mb_pool *pool;            /* borrowed: the pool outlives its connections */
   const mb_capability *capability; /* &own_capability, once connected */
   mb_capability own_capability;
+  bool lexical_stale; /* a setting has changed: the driver is asked again */
+  uint32_t lexical_serial; /* moves when texts mean something else */
   mb__canceller *canceller;
 
   /* Any thread. */
@@ -80,12 +82,12 @@ struct mb_conn {
   mb_status answer; /* of the driver's call, when a task is entered again */
   mb__phase phase;
   int64_t grace_end_ns;
-  mb_error *kept; /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
-  bool connecting;
+  mb_error *kept;  /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
+  bool connecting; /* until the init statements have been run */
 
   /* Statements. */
   mb__cache cache;
-  mb_stmt *running; /* those with rows that have not been read or given up */
+  mb_stmt *running;   /* those with rows that have not been read or given up */
   size_t n_at_driver; /* of these, with rows that the database still holds */
   uint64_t last_run;
   uint64_t cache_hits, cache_misses;
@@ -146,8 +148,9 @@ struct mb_conn {
 MB_CHECKED mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
     mb_cancellation *cancellation, mb_conn **out, mb_error *error);
 
-/* True while the driver runs, so that the connection cannot be ended: by another
- * thread, or by a function of the program that the database has called. */
+/* True while the driver runs, so that the connection cannot be ended: by
+ * another thread, or by a function of the program that the database has called.
+ */
 static inline bool mb__conn_is_in_call(const mb_conn *conn)
 {
   return atomic_load(&conn->entered) && !atomic_load(&conn->waiting);
@@ -191,11 +194,12 @@ static inline void mb__conn_pause(mb_conn *conn)
 {
   if (conn->op.bounded)
     mb__conn_unbound(conn);
-  atomic_store_explicit(&conn->entered, false, memory_order_relaxed);
+  /* Who sees it false may be another thread, which ends the connection. */
+  atomic_store_explicit(&conn->entered, false, memory_order_release);
 }
 
-/* True when nothing bounds an operation with this time-out and cancellation, nor
- * did the one before: there is nothing to do. */
+/* True when nothing bounds an operation with this time-out and cancellation,
+ * nor did the one before: there is nothing to do. */
 static inline bool mb__conn_is_free(const mb_conn *conn, int64_t timeout_ns,
     const mb_cancellation *cancellation)
 {
@@ -224,6 +228,9 @@ MB_CHECKED mb_status mb__conn_settle(mb_conn *conn, mb_error *error);
 
 void mb__conn_event(void *owner, const mb_event *event);
 
+/* Asks the driver again how texts are to be read. */
+void mb__conn_follow_lexical(mb_conn *conn);
+
 /* True when open rows are in the way of any request: they have to be read into
  * memory first. */
 static inline bool mb__conn_is_occupied(const mb_conn *conn)
@@ -238,6 +245,10 @@ static inline bool mb__conn_is_occupied(const mb_conn *conn)
  * draws the consequences of an error. */
 MB_CHECKED mb_status mb__conn_bring(
     mb_conn *conn, mb_status status, mb_error *error);
+
+/* Whether an operation may send a further request: not once its time is up, or
+ * somebody has cancelled it.  What only ends something is sent all the same. */
+MB_CHECKED mb_status mb__conn_proceed(mb_conn *conn, mb_error *error);
 
 /* What is answered instead of a call on a connection that is dead. */
 MB_CHECKED mb_status mb__conn_lost(mb_conn *conn, mb_error *error);

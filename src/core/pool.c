@@ -31,6 +31,7 @@ struct mb_pool {
   mb__connector *connector; /* constant */
   unsigned fork_epoch;      /* constant: the process that opened it */
   atomic_uint refs;
+  atomic_bool dropped;  /* without references, to be closed by mb_dispose */
   atomic_bool finished; /* without references for good: the memory goes with the
                            last connection */
   atomic_int n_dropped; /* connections in MB__POOL_DROPPED */
@@ -357,17 +358,29 @@ static bool take_or_grow_locked(mb_pool *pool, mb_conn **out)
   return true;
 }
 
+static int64_t next_look_ns(int64_t deadline_ns)
+{
+  const int64_t look_ns = mb__deadline_ns(LOOK_NS);
+  return look_ns < deadline_ns ? look_ns : deadline_ns;
+}
+
+/* Until when nobody has to look whether a connection has come back: nobody
+ * tells when the call ends of one that was dropped inside it. */
+static int64_t next_return_ns_locked(const mb_pool *pool, int64_t deadline_ns)
+{
+  return pool->lists[MB__POOL_DROPPED] != NULL ? next_look_ns(deadline_ns)
+                                               : deadline_ns;
+}
+
 /* Waits for a while; false: it is over. */
 static bool wait_locked(mb_pool *pool, waiter *own, int64_t deadline_ns,
     mb_cancellation *cancellation)
 {
-  int64_t until_ns = deadline_ns;
-  if (cancellation != NULL) {
-    if (mb_cancellation_is_cancelled(cancellation))
-      return false;
-    const int64_t look_ns = mb__deadline_ns(LOOK_NS);
-    until_ns = look_ns < deadline_ns ? look_ns : deadline_ns;
-  }
+  if (cancellation != NULL && mb_cancellation_is_cancelled(cancellation))
+    return false;
+  const int64_t until_ns = cancellation != NULL
+                               ? next_look_ns(deadline_ns)
+                               : next_return_ns_locked(pool, deadline_ns);
   return mb__thread_wait(&own->served, &pool->lock, until_ns) ||
          until_ns < deadline_ns;
 }
@@ -397,6 +410,9 @@ static bool queue_locked(mb_pool *pool, int64_t deadline_ns,
   const bool served = own.conn != NULL || own.may_connect;
   if (!served)
     leave_queue_locked(pool, &own);
+  /* That one was dropped may have been told to this one alone. */
+  if (pool->first_waiter != NULL && pool->lists[MB__POOL_DROPPED] != NULL)
+    (void)pthread_cond_signal(&pool->first_waiter->served);
   (void)pthread_cond_destroy(&own.served);
   *out = own.conn;
   return served;
@@ -553,6 +569,19 @@ static void close_list(mb_pool *pool, enum mb__pool_state state)
   }
 }
 
+/* Waits for somebody to give back; false: nobody will, or not in time. */
+static bool await_return(mb_pool *pool, int64_t deadline_ns)
+{
+  (void)pthread_mutex_lock(&pool->lock);
+  const bool waits =
+      pool->size > 0 && !is_inherited(pool) && mb__host.now_ns() < deadline_ns;
+  if (waits)
+    (void)mb__thread_wait(
+        &pool->returned, &pool->lock, next_return_ns_locked(pool, deadline_ns));
+  (void)pthread_mutex_unlock(&pool->lock);
+  return waits;
+}
+
 void mb_pool_shut(mb_pool *pool, int64_t timeout_ns)
 {
   const int64_t deadline_ns = mb__deadline_ns(timeout_ns);
@@ -562,14 +591,11 @@ void mb_pool_shut(mb_pool *pool, int64_t timeout_ns)
     (void)pthread_cond_signal(&one->served);
   (void)pthread_mutex_unlock(&pool->lock);
 
-  tidy(pool);
   close_list(pool, MB__POOL_IDLE);
   close_list(pool, MB__POOL_LENT);
-  (void)pthread_mutex_lock(&pool->lock);
-  while (pool->size > 0 && timeout_ns > 0 && !is_inherited(pool) &&
-         mb__thread_wait(&pool->returned, &pool->lock, deadline_ns))
-    continue;
-  (void)pthread_mutex_unlock(&pool->lock);
+  do
+    tidy(pool);
+  while (await_return(pool, deadline_ns));
 }
 
 static void free_pool(mb_pool *pool)
@@ -609,8 +635,10 @@ void mb_pool_ref(mb_pool *pool)
 
 void mb_pool_drop(mb_pool *pool)
 {
-  if (atomic_fetch_sub(&pool->refs, 1) == 1)
-    (void)atomic_fetch_add(&n_abandoned, 1);
+  if (atomic_fetch_sub(&pool->refs, 1) != 1)
+    return;
+  (void)atomic_fetch_add(&n_abandoned, 1);
+  atomic_store(&pool->dropped, true); /* from here on it is anybody's */
 }
 
 /* A pool without references, referenced again; NULL: there is none. */
@@ -618,10 +646,10 @@ static mb_pool *find_dropped(void)
 {
   (void)pthread_mutex_lock(&pools_lock);
   mb_pool *pool = pools;
-  while (pool != NULL &&
-         (atomic_load(&pool->refs) != 0 || atomic_load(&pool->finished)))
+  while (pool != NULL && !atomic_load(&pool->dropped))
     pool = pool->next;
   if (pool != NULL) {
+    atomic_store(&pool->dropped, false);
     (void)atomic_fetch_add(&pool->refs, 1);
     (void)atomic_fetch_sub(&n_abandoned, 1);
   }

@@ -11,11 +11,11 @@
 #include "../moonbase.h"
 
 typedef struct mb__cache {
-  mb_stmt **buckets; /* NULL until the first statement */
-  size_t n_buckets;  /* a power of two */
-  size_t n;          /* statements in the table */
+  mb_stmt **buckets;  /* NULL until the first statement */
+  size_t n_buckets;   /* a power of two */
+  size_t n;           /* statements in the table */
   size_t n_transient; /* of these, not to stay when idle */
-  size_t limit;      /* idle ones that stay */
+  size_t limit;       /* idle ones that stay */
   mb_stmt *newest, *oldest;
 } mb__cache;
 

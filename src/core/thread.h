@@ -8,11 +8,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Runs work(argument) on a new detached thread with all signals blocked, so that
- * no handler of the program runs there.  False: none could be started. */
+/* Runs work(argument) on a new detached thread with all signals blocked, so
+ * that no handler of the program runs there.  False: none could be started. */
 bool mb__thread_start(void (*work)(void *argument), void *argument);
 
-/* Makes a condition variable whose waits are measured by the monotonic clock. */
+/* Makes a condition variable whose waits go by the monotonic clock. */
 void mb__thread_condition(pthread_cond_t *condition);
 
 /* Waits for the condition, at most until deadline_ns of CLOCK_MONOTONIC

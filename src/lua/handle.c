@@ -2,8 +2,8 @@
  * handle.c: the life of Databases, Connections and Transactions.
  *
  * A Database holds its pool; a Connection and a Transaction hold a lease when
- * they have borrowed by themselves.  A view (x:with{…}) holds nothing but what it
- * looks at.  A finalizer does no I/O: it leaves the work to the next call.
+ * they have borrowed by themselves.  A view (x:with{…}) holds nothing but what
+ * it looks at.  A finalizer does no I/O: it leaves the work to the next call.
  */
 #include "binding.h"
 
@@ -45,13 +45,13 @@ void mb_lua_push_view(lua_State *L, mb_conn *conn)
   lua_remove(L, -2);
 }
 
-/* Makes the lease of the call's borrow, or finds that of the rows it shares, and
- * pushes it. */
+/* Makes the lease of the call's borrow, or finds that of the rows it shares,
+ * and pushes it. */
 mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run)
 {
   if (run->shared == NULL)
     return mb_lua_push_lease(L, run->session->pool, run->conn);
-  mb_lua_push_known(L, run->shared);
+  compat_rawgetp(L, LUA_REGISTRYINDEX, run->frame);
   return run->shared;
 }
 
@@ -102,9 +102,10 @@ static int64_t field_integer(lua_State *L, int table, const char *name)
 static int64_t field_ns(lua_State *L, int table, const char *name)
 {
   lua_getfield(L, table, name);
-  const int64_t ns = (int64_t)((double)lua_tonumber(L, -1) * NS_PER_SECOND);
+  const double seconds = (double)lua_tonumber(L, -1);
+  const int64_t ns = (int64_t)(seconds * NS_PER_SECOND);
   lua_pop(L, 1);
-  return ns;
+  return ns == 0 && seconds > 0 ? 1 : ns; /* 0 is no limit */
 }
 
 /* configure(x, options): takes the options, which the Lua side has checked. */
@@ -161,7 +162,7 @@ int mb_lua_view(lua_State *L)
   return 1;
 }
 
-/* The session that a view, at index, looks at; itself otherwise.  It is pushed. */
+/* Pushes the session that a view, at index, looks at; itself otherwise. */
 static mb_lua_session *push_original(lua_State *L, int index)
 {
   lua_pushvalue(L, index);
@@ -247,10 +248,8 @@ int mb_lua_open(lua_State *L)
       mb_lua_new(L, MB_LUA_DATABASE, sizeof *session, MB_LUA_EXTRA);
   if (mb_pool_open(driver, url, options, n, &session->pool, &error) != MB_OK)
     return mb_lua_fail(L, NULL, &error, NULL, 0);
-  session->config.call.timeout_ns =
-      mb_pool_settings(session->pool)->timeout_ns;
-  session->config.call.fetch_size =
-      mb_pool_settings(session->pool)->fetch_size;
+  session->config.call.timeout_ns = mb_pool_settings(session->pool)->timeout_ns;
+  session->config.call.fetch_size = mb_pool_settings(session->pool)->fetch_size;
   return 1;
 }
 
@@ -258,8 +257,7 @@ int mb_lua_open(lua_State *L)
 int mb_lua_option(lua_State *L)
 {
   const mb_lua_session *session = mb_lua_check_session(L, 1);
-  const char *value =
-      mb_pool_option(session->pool, luaL_checkstring(L, 2));
+  const char *value = mb_pool_option(session->pool, luaL_checkstring(L, 2));
   if (value == NULL)
     lua_pushnil(L);
   else
@@ -324,8 +322,9 @@ static void unlist(mb_lua *lua, mb_lua_session *session)
   session->listed = false;
 }
 
-/* begin(x, {isolation =, mode =, read_only =, deferrable =, timeout =}, managed):
- * a Transaction inside x.  Isolation and mode are the numbers of driver.h. */
+/* begin(x, {isolation =, mode =, read_only =, deferrable =, timeout =},
+ * managed): a Transaction inside x.  Isolation and mode are the numbers of
+ * driver.h. */
 int mb_lua_begin(lua_State *L)
 {
   mb_lua_run run;
@@ -378,8 +377,8 @@ static void end_transaction(mb_lua *lua, mb_lua_session *session)
   session->lease = NULL;
 }
 
-static int finish_transaction(lua_State *L,
-    mb_status (*finish)(const mb_tx *tx, mb_error *error))
+static int finish_transaction(
+    lua_State *L, mb_status (*finish)(const mb_tx *tx, mb_error *error))
 {
   mb_error error;
   (void)mb_lua_check(L, 1, MB_LUA_TRANSACTION);
@@ -397,8 +396,8 @@ static int finish_transaction(lua_State *L,
   return 1;
 }
 
-/* commit(tx), rollback(tx): true.  They raise, whatever the handle says: the Lua
- * side has something to do before it hands an error on. */
+/* commit(tx), rollback(tx): true.  They raise, whatever the handle says: the
+ * Lua side has something to do before it hands an error on. */
 int mb_lua_commit(lua_State *L)
 {
   return finish_transaction(L, mb_tx_commit);
@@ -423,8 +422,8 @@ int mb_lua_is_lost(lua_State *L)
 {
   (void)mb_lua_check(L, 1, MB_LUA_TRANSACTION);
   const mb_lua_session *session = push_original(L, 1);
-  lua_pushboolean(L,
-      !session->closed && mb_conn_borrow(session->conn) != session->borrow);
+  lua_pushboolean(
+      L, !session->closed && mb_conn_borrow(session->conn) != session->borrow);
   return 1;
 }
 
@@ -555,13 +554,11 @@ static int session_tostring(lua_State *L)
   const char *closed =
       session->closed || mb_pool_is_closed(session->pool) ? ", closed" : "";
   if (session->head.kind == MB_LUA_DATABASE)
-    lua_pushfstring(L,
-        "moonbase.Database (%s, %d of %d connections in use%s)", url,
-        (int)stats.in_use, (int)stats.max, closed);
+    lua_pushfstring(L, "moonbase.Database (%s, %d of %d connections in use%s)",
+        url, (int)stats.in_use, (int)stats.max, closed);
   else
     lua_pushfstring(L, "moonbase.%s (%s%s)",
-        session->head.kind == MB_LUA_CONNECTION ? "Connection"
-                                                : "Transaction",
+        session->head.kind == MB_LUA_CONNECTION ? "Connection" : "Transaction",
         url, closed);
   return 1;
 }

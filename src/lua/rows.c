@@ -1,9 +1,9 @@
 /*
  * rows.c: results that are read row by row.
  *
- * Rows hold their connection only while there is more to read: the first rows of
- * a Database's query are read ahead, and when that was all, the connection is
- * back before the first of them is handed out.
+ * Rows hold their connection only while there is more to read: the first rows
+ * of a Database's query are read ahead, and when that was all, the connection
+ * is back before the first of them is handed out.
  */
 #include "binding.h"
 
@@ -56,7 +56,7 @@ static mb_status fetch_elsewhere(
   return MB_ERROR;
 }
 
-static mb_status fetch(
+static inline mb_status fetch(
     mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
 {
   if (rows->cursor.conn == NULL)
@@ -66,8 +66,7 @@ static mb_status fetch(
     return MB_ROW;
   if (status == MB_ERROR)
     rows->closed = error->class == MB_USAGE;
-  if (status == MB_ERROR ||
-      !mb_stmt_result(rows->cursor.stmt)->more_results)
+  if (status == MB_ERROR || !mb_stmt_result(rows->cursor.stmt)->more_results)
     end(lua, rows, false);
   return status;
 }
@@ -90,8 +89,8 @@ static inline void push_sink(
   }
 }
 
-static void push_array(lua_State *L, const mb_lua_sink *sink,
-    const mb_value *row, size_t n)
+static void push_array(
+    lua_State *L, const mb_lua_sink *sink, const mb_value *row, size_t n)
 {
   lua_createtable(L, n < INT_MAX ? (int)n : 0, 1);
   for (size_t i = 0; i < n; i++) {
@@ -120,6 +119,19 @@ static bool copy_keys(lua_State *L, mb_lua_rows *rows)
   return true;
 }
 
+/* Whether values need nothing but themselves. */
+static inline bool is_plain(const mb_lua_sink *sink)
+{
+  return sink->options == 0 && sink->hooks == 0;
+}
+
+static inline void push_plain_value(
+    lua_State *L, const mb_lua_rows *rows, const mb_value *value)
+{
+  if (!mb_lua_push_simple(L, &rows->config, value))
+    mb_lua_push_value(L, &rows->config, value, 0);
+}
+
 /* Pushes a row by name when nothing has to be converted.  A NULL is set too: it
  * takes the place of an earlier column of its name. */
 static void push_plain(
@@ -130,8 +142,7 @@ static void push_plain(
   lua_createtable(L, 0, n);
   for (int i = 0; i < n; i++) {
     compat_pushvalue(L, keys, MB_LUA_KEYS + i);
-    if (!mb_lua_push_simple(L, &rows->config, &row[i]))
-      mb_lua_push_value(L, &rows->config, &row[i], 0);
+    push_plain_value(L, rows, &row[i]);
     lua_rawset(L, -3);
   }
 }
@@ -153,7 +164,7 @@ static mb_status push_next(
     push_array(L, &sink, row, rows->n_columns);
     return MB_ROW;
   }
-  if (sink.options == 0 && sink.hooks == 0 && copy_keys(L, rows)) {
+  if (is_plain(&sink) && copy_keys(L, rows)) {
     push_plain(L, rows, row);
     return MB_ROW;
   }
@@ -204,14 +215,18 @@ int mb_lua_next_tuple(lua_State *L)
   if (n > LUA_MINSTACK - 10)
     luaL_checkstack(L, n + 10, "too many columns");
   lua_pushinteger(L, (lua_Integer)++rows->count);
-  for (int i = 0; i < n; i++)
-    mb_lua_push_column(L, &sink, &row[i], (size_t)i);
+  if (is_plain(&sink))
+    for (int i = 0; i < n; i++)
+      push_plain_value(L, rows, &row[i]);
+  else
+    for (int i = 0; i < n; i++)
+      mb_lua_push_column(L, &sink, &row[i], (size_t)i);
   return n + 1;
 }
 
 /* --- Methods ------------------------------------------------------------ */
 
-/* The rows, at index on the top, as a for loop wants them: with what it closes. */
+/* The rows at index, the top, as a for loop wants them: with what it closes. */
 static int give_loop(lua_State *L, int index)
 {
 #if COMPAT_HAS_CLOSE
@@ -269,8 +284,8 @@ static int rows_all(lua_State *L)
   return 1;
 }
 
-/* Closing never raises: what goes wrong there goes wrong for the next user of the
- * connection, who is told. */
+/* Closing never raises: what goes wrong there goes wrong for the next user of
+ * the connection, who is told. */
 static int rows_close(lua_State *L)
 {
   mb_error ignored;
@@ -395,11 +410,12 @@ static void hand_over(lua_State *L, mb_lua_run *run, mb_lua_rows *rows)
     mb_lua_lease_join(run->lua, lease, true);
     rows->lease = lease;
   }
-  *run->frame = (mb_lua_frame){.conn = NULL};
+  run->frame->conn = NULL;
+  run->frame->stmt = NULL;
 }
 
-/* Turns a run into Rows. */
-static int give_rows(lua_State *L, mb_lua_run *run)
+/* Turns a run into Rows; ahead: a Database's are read ahead. */
+static int give_rows(lua_State *L, mb_lua_run *run, bool ahead)
 {
   luaL_checkstack(L, 16, NULL);
   const int top = lua_gettop(L);
@@ -409,7 +425,7 @@ static int give_rows(lua_State *L, mb_lua_run *run)
       mb_lua_new(L, MB_LUA_ROWS, sizeof *rows, MB_LUA_HOOKS + keys);
   rows->keys_room = (size_t)keys;
   attach(L, run, rows);
-  if (run->status == MB_ROW &&
+  if (ahead && run->status == MB_ROW &&
       run->session->head.kind == MB_LUA_DATABASE) {
     run->status =
         mb_stmt_prefetch(run->stmt, AHEAD_ROWS, AHEAD_BYTES, &run->error);
@@ -438,10 +454,11 @@ int mb_lua_query(lua_State *L)
   mb_lua_run run;
   if (!mb_lua_run_start(L, &run))
     return mb_lua_run_fail(L, &run);
-  return give_rows(L, &run);
+  return give_rows(L, &run, true);
 }
 
-/* command(x, name, …): Rows of a command of the driver. */
+/* command(x, name, …): Rows of a command of the driver, each of which is what
+ * has just been done. */
 int mb_lua_command(lua_State *L)
 {
   mb_lua_run run;
@@ -456,7 +473,7 @@ int mb_lua_command(lua_State *L)
   if (run.status == MB_ERROR)
     return mb_lua_run_fail(L, &run);
   mb_lua_run_note(&run);
-  return give_rows(L, &run);
+  return give_rows(L, &run, false);
 }
 
 const luaL_Reg mb_lua_rows_methods[] = {

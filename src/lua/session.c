@@ -326,8 +326,8 @@ static mb_conn *expanding(lua_State *L)
   return conn;
 }
 
-/* quote(name): the name as the connection whose fragments are being joined wants
- * it. */
+/* quote(name): the name as the connection whose fragments are being joined
+ * wants it. */
 int mb_lua_quote(lua_State *L)
 {
   mb_error error;
@@ -373,8 +373,8 @@ int mb_lua_places(lua_State *L)
   size_t size;
   const mb_capability *capability = mb_conn_capability(expanding(L));
   const char *text = luaL_checklstring(L, 1, &size);
-  mb_place *places = lua_newuserdata(
-      L, (mb_places_bound(text, size) + 1) * sizeof *places);
+  mb_place *places =
+      lua_newuserdata(L, (mb_places_bound(text, size) + 1) * sizeof *places);
   if (mb_places_read(
           &capability->lexical, text, size, places, &found, &error) != MB_OK)
     return mb_lua_fail(L, NULL, &error, NULL, 0);
