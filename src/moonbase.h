@@ -197,6 +197,41 @@ void mb_conn_set_fresh(mb_conn *conn);
  * change of the session by a user. */
 void mb_conn_set_setup(mb_conn *conn, bool setup);
 
+/*
+ * For callers between whose steps anything may happen on the same thread, as
+ * functions of a program or its finalizers.  A connection that is held is not
+ * closed or cleaned, whoever gives it back: that waits for the last
+ * mb_conn_let. While its values are being read, no call is let in.  Both nest.
+ */
+typedef struct mb_conn_guard {
+  atomic_uint held;
+  atomic_uint read;
+} mb_conn_guard; /* an mb_conn begins with it */
+
+static inline void mb_conn_hold(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  atomic_store_explicit(&guard->held,
+      atomic_load_explicit(&guard->held, memory_order_relaxed) + 1,
+      memory_order_relaxed);
+}
+void mb_conn_let(mb_conn *conn);
+
+static inline void mb_conn_read_begin(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  atomic_store_explicit(&guard->read,
+      atomic_load_explicit(&guard->read, memory_order_relaxed) + 1,
+      memory_order_relaxed);
+}
+static inline void mb_conn_read_end(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  atomic_store_explicit(&guard->read,
+      atomic_load_explicit(&guard->read, memory_order_relaxed) - 1,
+      memory_order_relaxed);
+}
+
 const mb_capability *mb_conn_capability(const mb_conn *conn);
 MB_CHECKED mb_status mb_conn_ping(
     mb_conn *conn, const mb_call *call, mb_error *error);

@@ -200,6 +200,15 @@ function options.of_handle(db, kept)
   return own
 end
 
+-- Decodes texts.  SQLite keeps a JSON number as a number, which is its own value.
+local function decoder_of(json)
+  local decode = type(json) == "table" and json.decode or json
+  return function(value)
+    if type(value) ~= "string" then return value end
+    return decode(value)
+  end
+end
+
 -- The functions that convert a shape's columns, or nil when none does.
 function core.helpers.hooks(handle_options, shape)
   local types, json = handle_options.types, handle_options.json
@@ -208,7 +217,7 @@ function core.helpers.hooks(handle_options, shape)
     local convert = types and column.type and types[column.type]
     if not convert and types and column.is_json then convert = types.json end
     if not convert and json and column.is_json then
-      convert = type(json) == "table" and json.decode or json
+      convert = decoder_of(json)
     end
     hooks[i] = convert or false
     found = found or convert ~= nil and convert ~= false

@@ -227,6 +227,84 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
   end)
 
+  describe("A function that closes what it is called for on " .. database.name, function()
+    local db
+
+    before_each(function()
+      db = database:open()
+      database:create(db, "item (id :integer primary key, name :text)")
+      for i = 1, 100 do db:exec("insert into item values (?, ?)", i, ("x"):rep(1000) .. i) end
+    end)
+
+    after_each(function() database:clean() end)
+
+    local function closers(conn, tx, rows)
+      return {
+        connection = function() conn:close() end,
+        database = function() db:close() end,
+        transaction = function() pcall(tx.rollback, tx) end,
+        rows = function() if rows() then rows():close() end end,
+      }
+    end
+
+    local ways = {
+      query_row = function(x) return x:query_row "select * from item order by id".name end,
+      query_value = function(x) return x:query_value "select name from item order by id" end,
+      query_values = function(x) return (x:query_values "select name from item order by id") end,
+      query_all = function(x) return x:query_all "select * from item order by id"[1].name end,
+      query_column = function(x) return x:query_column "select name from item order by id"[1] end,
+    }
+
+    for name, way in pairs(ways) do
+      for _, what in ipairs { "connection", "database", "transaction" } do
+        it("has it closed when the call has ended: " .. name .. ", " .. what, function()
+          local conn = db:connect()
+          local tx = conn:begin()
+          local close = closers(conn, tx)[what]
+          local x = tx:with{ types = { [database.quirks.types.text] = function(text)
+            close()
+            collectgarbage()
+            return text
+          end } }
+          assert.equal(("x"):rep(1000) .. 1, way(x))
+          db:close()
+          assert.equal(0, db:stats().in_use)
+        end)
+      end
+    end
+
+    for _, what in ipairs { "connection", "database", "transaction", "rows" } do
+      it("has it closed when the row was handed out: " .. what, function()
+        local conn = db:connect()
+        local tx = conn:begin()
+        local rows
+        local close = closers(conn, tx, function() return rows end)[what]
+        local x = tx:with{ types = { [database.quirks.types.text] = function(text)
+          close()
+          collectgarbage()
+          return text
+        end } }
+        rows = x:query "select * from item order by id"
+        assert.equal(("x"):rep(1000) .. 1, rows:next().name)
+        if what == "rows" then expect.raised("UsageError", "closed", rows.next, rows) end
+        db:close()
+        assert.equal(0, db:stats().in_use)
+      end)
+    end
+
+    it("has it closed when the statement has run: while values are encoded", function()
+      local conn = db:connect()
+      local x = conn:with{ json = { decode = function(text) return text end, encode = function()
+        conn:close()
+        collectgarbage()
+        return "7"
+      end } }
+      assert.equal("7", tostring(x:query_value("select ?", moonbase.json {})))
+      assert.is_true(conn:is_closed())
+      assert.equal(0, db:stats().in_use)
+    end)
+  end)
+
   describe("A function that uses its own database on " .. database.name, function()
     local db
 
@@ -238,7 +316,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     after_each(function() database:clean() end)
 
-    it("while rows are converted, which go on", function()
+    it("while rows are converted, on another connection", function()
       if not database.quirks.many_connections then return end
       local x = db:with{ types = { [database.quirks.types.text] = function(text)
         return text .. db:query_value "select count(*) from item"
@@ -250,16 +328,24 @@ for _, database in ipairs(require "spec.support.databases") do
         local inner = tx:with{ types = { [database.quirks.types.text] = function(text)
           return text .. tx:query_value "select count(*) from item"
         end } }
-        assert.equal("a1", inner:query_value "select name from item")
+        expect.raised("UsageError", "in the middle of another call", inner.query_value, inner,
+          "select name from item")
+        assert.equal(1, tx:query_value "select count(*) from item")
       end)
       assert.equal(0, db:stats().in_use)
     end)
 
-    it("while values are encoded", function()
+    it("while values are encoded, on another connection", function()
       local conn = db:connect()
+      local other = database.quirks.many_connections and db or conn
       local x = conn:with{ json = { decode = function(text) return text end,
-        encode = function() return tostring(conn:query_value "select 7") end } }
-      assert.equal("7", tostring(x:query_value("select ?", moonbase.json {})))
+        encode = function() return tostring(other:query_value "select 7") end } }
+      if other == db then
+        assert.equal("7", tostring(x:query_value("select ?", moonbase.json {})))
+      else
+        expect.raised("UsageError", "in the middle of another call", x.query_value, x, "select ?",
+          moonbase.json {})
+      end
       conn:close()
       assert.equal(0, db:stats().in_use)
     end)

@@ -100,8 +100,8 @@ mb_status mb__conn_refuse(mb_conn *conn, mb_error *error)
     return MB_ERROR;
   }
   return mb__host.fail(error, MB_USAGE,
-      "the connection is in the middle of another call (from a function that "
-      "the database calls, or from another thread)");
+      "the connection is in the middle of another call (this one comes from a "
+      "function that it calls, from a finalizer, or from another thread)");
 }
 
 void mb__conn_unbound(mb_conn *conn)

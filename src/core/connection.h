@@ -44,6 +44,8 @@ typedef struct mb__verdict {
 } mb__verdict;
 
 struct mb_conn {
+  mb_conn_guard guard; /* first: users of the library find it there */
+
   /* Constant while open. */
   const mb_driver *driver;
   mb__connector *connector; /* a reference */
@@ -149,11 +151,13 @@ MB_CHECKED mb_status mb__conn_open(mb__connector *connector, mb_pool *pool,
     mb_cancellation *cancellation, mb_conn **out, mb_error *error);
 
 /* True while the driver runs, so that the connection cannot be ended: by
- * another thread, or by a function of the program that the database has called.
- */
+ * another thread, or by a function of the program that the database has called;
+ * and while somebody holds it. */
 static inline bool mb__conn_is_in_call(const mb_conn *conn)
 {
-  return atomic_load(&conn->entered) && !atomic_load(&conn->waiting);
+  return (atomic_load(&conn->entered) && !atomic_load(&conn->waiting)) ||
+         atomic_load(&conn->guard.held) > 0 ||
+         atomic_load(&conn->guard.read) > 0;
 }
 
 /* Ends the session and detaches what hangs on it; the memory lives until the
@@ -171,7 +175,8 @@ MB_CHECKED mb_status mb__conn_refuse(mb_conn *conn, mb_error *error);
 static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
 {
   if (conn->impl == NULL || conn->dead ||
-      atomic_load_explicit(&conn->entered, memory_order_relaxed))
+      atomic_load_explicit(&conn->entered, memory_order_relaxed) ||
+      atomic_load_explicit(&conn->guard.read, memory_order_relaxed) > 0)
     return mb__conn_refuse(conn, error);
   atomic_store_explicit(&conn->entered, true, memory_order_relaxed);
   return MB_OK;

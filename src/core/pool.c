@@ -267,6 +267,14 @@ void mb_conn_release(mb_conn *conn)
     take_back(pool, conn);
 }
 
+void mb_conn_let(mb_conn *conn)
+{
+  if (atomic_fetch_sub(&conn->guard.held, 1) > 1 ||
+      mb_conn_borrow(conn) % 2 == 1)
+    return;
+  tidy(conn->pool); /* it was given back meanwhile */
+}
+
 void mb_conn_drop(mb_conn *conn)
 {
   mb_pool *pool = conn->pool;

@@ -216,7 +216,9 @@ mb_status mb_conn_statement(mb_conn *conn, const char *sql, size_t size,
   if (mb__conn_enter(conn, error) != MB_OK)
     return MB_ERROR;
   conn->cache_misses++;
-  for (mb_stmt *stmt; (stmt = mb__cache_surplus(&conn->cache)) != NULL;)
+  /* A call around this one may be about to use any of them. */
+  for (mb_stmt *stmt; atomic_load(&conn->guard.held) <= 1 &&
+                      (stmt = mb__cache_surplus(&conn->cache)) != NULL;)
     let_go(stmt);
   const mb_status status = make(conn, sql, size, flags, hash, out, error);
   atomic_store_explicit(&conn->entered, false, memory_order_release);

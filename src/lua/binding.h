@@ -20,6 +20,7 @@
 
 #define MB_LUA_SHAPES 256 /* shapes that are remembered; a power of two */
 #define MB_LUA_FRAMES 16  /* calls inside calls, by functions of the program */
+#define MB_LUA_READERS 16 /* rows that are read inside of each other */
 
 /* A call of the binding that may have to be undone. */
 typedef struct mb_lua_frame {
@@ -28,6 +29,8 @@ typedef struct mb_lua_frame {
   mb_stmt *stmt;   /* begun by this call; NULL: none */
   mb_conn *holder; /* the connection of stmt */
   uint64_t run;
+  mb_conn *held; /* the connection that this call uses; NULL: none yet */
+  bool reads;    /* it is reading its values */
   struct mb_lua_lease *shared; /* this call has a part in it; NULL: none */
   bool calls_back;             /* it is running Lua code: it is not over */
   /* Who it is: a finalizer of the program's may call while it allocates. */
@@ -35,6 +38,15 @@ typedef struct mb_lua_frame {
   const void *handle; /* its first argument */
   const void *place;  /* on the C stack */
 } mb_lua_frame;
+
+/* A row that is being handed out by an iterator: nothing may happen meanwhile
+ * to what its values lie in. */
+typedef struct mb_lua_reader {
+  mb_conn *conn;
+  lua_State *L;
+  const void *handle; /* the rows */
+  const void *place;  /* on the C stack */
+} mb_lua_reader;
 
 /* What callbacks of the database hold of a Lua state; it outlives the state. */
 typedef struct mb_lua_anchor {
@@ -56,6 +68,8 @@ typedef struct mb_lua {
   mb_lua_anchor *anchor; /* NULL: no database holds a callback */
   size_t n_frames;
   mb_lua_frame frames[MB_LUA_FRAMES];
+  size_t n_readers;
+  mb_lua_reader readers[MB_LUA_READERS];
   uint64_t shapes[MB_LUA_SHAPES]; /* which shape a slot of the table holds */
   struct mb_lua_session *transactions; /* open ones, the latest first */
   struct mb_lua_lease *leases;         /* with users */
@@ -98,11 +112,15 @@ void mb_lua_unwind(lua_State *L, mb_lua *lua);
 __attribute__((always_inline)) static inline mb_lua *mb_lua_enter(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
-  if (lua->n_frames > 0)
+  if (lua->n_frames > 0 || lua->n_readers > 0)
     mb_lua_sweep(L, lua, MB_LUA_PLACE());
   lua->L = L;
   return lua;
 }
+
+/* Whether a function of C's with this first argument is running in L, below the
+ * one that asks. */
+bool mb_lua_is_running(lua_State *L, const void *handle);
 
 /* Calls the Lua function that stands below its n arguments on the top, catching
  * errors; false: the error is on the top.  Frames are kept meanwhile. */
@@ -274,6 +292,7 @@ typedef struct mb_lua_rows {
   size_t keys_room;    /* names that there is room for beside the rows */
   uint64_t keys_shape; /* whose names are there; 0: none */
   bool as_arrays;
+  bool pushing;  /* a row is being handed out, or an error has ended that */
   bool ended;    /* all rows were given */
   bool closed;   /* by the user */
   int64_t count; /* rows given, for tuples */
@@ -504,6 +523,16 @@ void mb_lua_run_note(mb_lua_run *run);
 MB_CHECKED mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run);
 /* The three above.  False: it has failed. */
 bool mb_lua_run_start(lua_State *L, mb_lua_run *run);
+/* Values of the run's connection are read, or parameters for it, until the next
+ * call with false: nothing else may use it. */
+static inline void mb_lua_run_reads(mb_lua_run *run, bool reads)
+{
+  run->frame->reads = reads;
+  if (reads)
+    mb_conn_read_begin(run->conn);
+  else
+    mb_conn_read_end(run->conn);
+}
 /* Ends the run and gives the connection back.  False: that has failed. */
 bool mb_lua_run_end(mb_lua_run *run);
 /* Gives the connection back, if the call still has it; the run is another's. */

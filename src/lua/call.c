@@ -13,14 +13,26 @@ const char mb_lua_mark = 'm';
 
 /* --- Frames ------------------------------------------------------------- */
 
+/* Lets go of the connection that a call has used. */
+static void let(mb_lua_frame *frame)
+{
+  mb_conn *held = frame->held;
+  frame->held = NULL;
+  if (held != NULL)
+    mb_conn_let(held);
+}
+
 /* Undoes a call, or, without I/O, leaves it to be undone. */
 static void undo(mb_lua *lua, mb_lua_frame *frame, bool at_once)
 {
   mb_error ignored;
+  if (frame->reads)
+    mb_conn_read_end(frame->held);
   if (frame->stmt != NULL && mb_conn_borrow(frame->holder) == frame->borrow &&
       mb_stmt_run_number(frame->stmt) == frame->run &&
       (!at_once || mb_stmt_finish(frame->stmt, &ignored) == MB_ERROR))
     mb_stmt_drop(frame->stmt);
+  let(frame);
   if (frame->conn != NULL && mb_conn_borrow(frame->conn) == frame->borrow) {
     if (at_once)
       mb_conn_release(frame->conn);
@@ -32,9 +44,7 @@ static void undo(mb_lua *lua, mb_lua_frame *frame, bool at_once)
   *frame = (mb_lua_frame){.conn = NULL};
 }
 
-/* A function of C's that is running in L, below the one that asks, with that
- * first argument. */
-static bool is_running(lua_State *L, const void *handle)
+bool mb_lua_is_running(lua_State *L, const void *handle)
 {
   lua_Debug call;
   for (int level = 0; lua_getstack(L, level, &call); level++) {
@@ -56,29 +66,50 @@ static bool is_running(lua_State *L, const void *handle)
  * that one was called more deeply; then the Lua stack tells.  Of another
  * coroutine's, which may be gone, it stays open: a later call asks again.
  */
-static bool is_going_on(lua_State *L, const mb_lua *lua,
-    const mb_lua_frame *frame, const void *place)
+static bool is_going_on(lua_State *L, const mb_lua *lua, lua_State *its_L,
+    const void *handle, const void *its_place, const void *place)
 {
-  if ((uintptr_t)frame->place <= (uintptr_t)place)
+  if ((uintptr_t)its_place <= (uintptr_t)place)
     return false;
-  if (frame->L == L)
-    return is_running(L, frame->handle);
+  if (its_L == L)
+    return mb_lua_is_running(L, handle);
   return L != lua->main;
 }
 
-void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place)
+static void drop_reader(mb_lua *lua)
+{
+  mb_conn_read_end(lua->readers[--lua->n_readers].conn);
+}
+
+static void sweep_frames(lua_State *L, mb_lua *lua, const void *place)
 {
   while (lua->n_frames > 0) {
     mb_lua_frame *frame = &lua->frames[lua->n_frames - 1];
-    if (frame->calls_back || is_going_on(L, lua, frame, place))
+    if (frame->calls_back ||
+        is_going_on(L, lua, frame->L, frame->handle, frame->place, place))
       return;
     lua->n_frames--;
     undo(lua, frame, false);
   }
 }
 
+void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place)
+{
+  while (lua->n_readers > 0) {
+    const mb_lua_reader *last = &lua->readers[lua->n_readers - 1];
+    if (is_going_on(L, lua, last->L, last->handle, last->place, place))
+      break;
+    drop_reader(lua);
+  }
+  sweep_frames(L, lua, place);
+}
+
 void mb_lua_unwind(lua_State *L, mb_lua *lua)
 {
+  const mb_lua_reader *reader =
+      lua->n_readers > 0 ? &lua->readers[lua->n_readers - 1] : NULL;
+  if (reader != NULL && reader->handle == lua_touserdata(L, 1))
+    drop_reader(lua);
   mb_lua_frame *frame =
       lua->n_frames > 0 ? &lua->frames[lua->n_frames - 1] : NULL;
   if (frame == NULL || frame->calls_back ||
@@ -94,11 +125,14 @@ bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results)
       lua->n_frames > 0 ? &lua->frames[lua->n_frames - 1] : NULL;
   lua_State *before = lua->L;
   const bool was = frame != NULL && frame->calls_back;
+  const size_t n_readers = lua->n_readers;
   if (frame != NULL)
     frame->calls_back = true;
   const int status = lua_pcall(L, n, results, 0);
   /* What an error has left inside. */
-  mb_lua_sweep(L, lua, MB_LUA_PLACE());
+  while (lua->n_readers > n_readers)
+    drop_reader(lua);
+  sweep_frames(L, lua, MB_LUA_PLACE());
   if (frame != NULL)
     frame->calls_back = was;
   lua->L = before;
@@ -383,6 +417,14 @@ static mb_status check_calling(const mb_lua_run *run, mb_error *error)
   return MB_OK;
 }
 
+/* What happens to the connection during the call, by a function of the program
+ * or a finalizer, waits for its end. */
+static void hold(mb_lua_run *run)
+{
+  run->frame->held = run->conn;
+  mb_conn_hold(run->conn);
+}
+
 static mb_status connect_database(lua_State *L, mb_lua_run *run)
 {
   if ((run->lua->calling != NULL && check_calling(run, &run->error) != MB_OK) ||
@@ -391,6 +433,7 @@ static mb_status connect_database(lua_State *L, mb_lua_run *run)
       borrow(L, run) != MB_OK)
     return MB_ERROR;
   run->frame->borrow = mb_conn_borrow(run->conn);
+  hold(run);
   if (run->shared == NULL)
     run->frame->conn = run->conn;
   if (run->session->has_setup && mb_conn_take_fresh(run->conn))
@@ -417,6 +460,7 @@ mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
             : "the transaction has ended: its connection was closed");
   run->conn = session->conn;
   run->frame->borrow = session->borrow;
+  hold(run);
   if (session->head.kind == MB_LUA_TRANSACTION)
     run->tx = &session->tx;
   return MB_OK;
@@ -503,6 +547,15 @@ mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run)
   return MB_OK;
 }
 
+static mb_status read_params(lua_State *L, mb_lua_run *run, int first)
+{
+  mb_lua_run_reads(run, true);
+  const mb_status status = mb_lua_read_params(
+      L, run->config, run->stmt, first, &run->params, &run->error);
+  mb_lua_run_reads(run, false);
+  return status;
+}
+
 static mb_status read_and_find(lua_State *L, mb_lua_run *run)
 {
   const bool prepared = run->prepared != NULL;
@@ -512,8 +565,7 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
   if ((prepared ? mb_lua_run_find(L, run) : find_text(L, run)) != MB_OK)
     return MB_ERROR;
   const int first = prepared ? 2 : 3;
-  if (mb_lua_read_params(
-          L, run->config, run->stmt, first, &run->params, &run->error) != MB_OK)
+  if (read_params(L, run, first) != MB_OK)
     return MB_ERROR;
   if (!run->params.is_fragment)
     return MB_OK;
@@ -523,8 +575,7 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
   lua_settop(L, run->params.top);
   if (mb_lua_run_expand(L, run) != MB_OK || find_text(L, run) != MB_OK)
     return MB_ERROR;
-  return mb_lua_read_params(
-      L, run->config, run->stmt, first, &run->params, &run->error);
+  return read_params(L, run, first);
 }
 
 void mb_lua_run_note(mb_lua_run *run)
@@ -558,6 +609,7 @@ void mb_lua_run_leave(mb_lua_run *run)
 {
   if (run->frame == NULL)
     return;
+  let(run->frame);
   if (run->frame->conn != NULL)
     mb_conn_release(run->frame->conn);
   if (run->frame->shared != NULL)
@@ -578,6 +630,8 @@ bool mb_lua_run_end(mb_lua_run *run)
 
 int mb_lua_run_fail(lua_State *L, mb_lua_run *run)
 {
+  if (run->frame != NULL && run->frame->reads)
+    mb_lua_run_reads(run, false);
   if (run->frame != NULL && run->frame->stmt != NULL)
     mb_stmt_drop(run->frame->stmt);
   mb_lua_run_leave(run);

@@ -30,6 +30,15 @@ static void end(mb_lua *lua, mb_lua_rows *rows, bool finalizing)
   rows->ended = true;
 }
 
+static void close_now(mb_lua *lua, mb_lua_rows *rows)
+{
+  mb_error ignored;
+  rows->pushing = false;
+  if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
+    rows->closed = true;
+  end(lua, rows, false);
+}
+
 /* --- Reading ------------------------------------------------------------ */
 
 static inline mb_lua_rows *check_rows(lua_State *L, mb_lua *lua)
@@ -147,30 +156,64 @@ static void push_plain(
   }
 }
 
-/* Pushes the next row in the form that the rows give, or nil. */
-static mb_status push_next(
-    lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
+/* Pushes a row in the form that the rows give. */
+static void push_row(
+    lua_State *L, mb_lua *lua, mb_lua_rows *rows, const mb_value *row)
 {
   mb_lua_sink sink;
-  const mb_value *row;
-  const mb_status status = fetch(lua, rows, &row, error);
-  if (status != MB_ROW) {
-    if (status == MB_DONE)
-      lua_pushnil(L);
-    return status;
-  }
   push_sink(L, lua, rows, &sink);
   if (rows->as_arrays) {
     push_array(L, &sink, row, rows->n_columns);
-    return MB_ROW;
-  }
-  if (is_plain(&sink) && copy_keys(L, rows)) {
+  } else if (is_plain(&sink) && copy_keys(L, rows)) {
     push_plain(L, rows, row);
-    return MB_ROW;
+  } else {
+    compat_getuservalue(L, 1, MB_LUA_EXTRA);
+    mb_lua_push_named(L, &sink, row, rows->n_columns, lua_gettop(L));
   }
-  compat_getuservalue(L, 1, MB_LUA_EXTRA);
-  mb_lua_push_named(L, &sink, row, rows->n_columns, lua_gettop(L));
-  return MB_ROW;
+}
+
+/* From here to end_push what the row lies in stays, whatever a function of the
+ * program or a finalizer does.  Inlined, for the place of the caller. */
+__attribute__((always_inline)) static inline void begin_push(
+    lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  rows->pushing = true;
+  if (rows->cursor.conn == NULL)
+    return;
+  if (lua->n_readers == MB_LUA_READERS)
+    (void)mb_lua_usage(L, "calls are nested too deeply");
+  lua->readers[lua->n_readers++] = (mb_lua_reader){.conn = rows->cursor.conn,
+      .L = L,
+      .handle = rows,
+      .place = MB_LUA_PLACE()};
+  mb_conn_read_begin(rows->cursor.conn);
+}
+
+static inline void end_push(mb_lua *lua, mb_lua_rows *rows)
+{
+  rows->pushing = false;
+  if (rows->cursor.conn != NULL) {
+    lua->n_readers--;
+    mb_conn_read_end(rows->cursor.conn);
+  }
+  if (rows->closed)
+    close_now(lua, rows);
+}
+
+/* Pushes the next row, or nil. */
+__attribute__((always_inline)) static inline mb_status push_next(
+    lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
+{
+  const mb_value *row;
+  const mb_status status = fetch(lua, rows, &row, error);
+  if (status == MB_ROW) {
+    begin_push(L, lua, rows);
+    push_row(L, lua, rows, row);
+    end_push(lua, rows);
+  } else if (status == MB_DONE) {
+    lua_pushnil(L);
+  }
+  return status;
 }
 
 /* In a for loop: there is no other way than to raise. */
@@ -210,6 +253,7 @@ int mb_lua_next_tuple(lua_State *L)
     lua_pushnil(L);
     return 1;
   }
+  begin_push(L, lua, rows);
   push_sink(L, lua, rows, &sink);
   const int n = rows->n_columns < INT_MAX ? (int)rows->n_columns : 0;
   if (n > LUA_MINSTACK - 10)
@@ -221,6 +265,7 @@ int mb_lua_next_tuple(lua_State *L)
   else
     for (int i = 0; i < n; i++)
       mb_lua_push_column(L, &sink, &row[i], (size_t)i);
+  end_push(lua, rows);
   return n + 1;
 }
 
@@ -288,13 +333,12 @@ static int rows_all(lua_State *L)
  * the connection, who is told. */
 static int rows_close(lua_State *L)
 {
-  mb_error ignored;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
-    rows->closed = true;
-  end(lua, rows, false);
   rows->closed = true;
+  /* A row that is being handed out goes first. */
+  if (!rows->pushing || !mb_lua_is_running(L, rows))
+    close_now(lua, rows);
   return 0;
 }
 

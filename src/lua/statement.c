@@ -161,12 +161,14 @@ static mb_status run_chunk(lua_State *L, mb_lua_run *run, int rows,
     int64_t first, int64_t last, int64_t number, mb_value *values, size_t n)
 {
   const int top = lua_gettop(L);
+  mb_lua_run_reads(run, true);
   for (int64_t i = first; i <= last; i++)
     if (read_row(L, run, rows, i, n, values + (size_t)(i - first) * n,
             &run->error) != MB_OK) {
       run->error.row = number + i - first;
       return MB_ERROR;
     }
+  mb_lua_run_reads(run, false);
   const mb_status status = mb_stmt_run_many(&run->stmt, run->tx, values, n,
       (size_t)(last - first + 1), number, &run->config->call, &run->error);
   lua_settop(L, top);
