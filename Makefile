@@ -21,9 +21,9 @@ packages_lua5.4 = lua5.4:lua5.4 liblua5.4-dev:lua5.4.pc
 packages_lua5.3 = lua5.3:lua5.3 liblua5.3-dev:lua5.3.pc
 packages_lua5.1 = lua5.1:lua5.1 liblua5.1-0-dev:lua5.1.pc
 packages_luajit = luajit2:luajit libluajit2-5.1-dev:luajit.pc
-packages_build = gcc:$(CC) libc6-dev:stdio.h pkg-config:pkg-config \
+packages_compile = gcc:$(CC) libc6-dev:stdio.h pkg-config:pkg-config \
   $(if $(SQLITE_DIR)$(SQLITE_INCDIR),,libsqlite3-dev:sqlite3.pc)
-packages_run = $(packages_build) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
+packages_run = $(packages_compile) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
 packages_test = $(packages_run) $(foreach lua,$(LUAS),$(packages_$(lua))) \
   lua-busted:busted luarocks:luarocks liblua5.1-0-dev:lua5.1.pc prometheus:promtool
 packages_test-all = $(packages_test) $(packages_lua5.3) $(packages_lua5.1)
@@ -37,7 +37,7 @@ packages_valgrind = $(packages_test) valgrind:valgrind
 packages_format = clang-format:clang-format
 packages_lint = $(packages_test) $(packages_format) clang:clang clang-tidy:clang-tidy \
   cppcheck:cppcheck lua-check:luacheck
-packages_fuzz = $(packages_build) clang:clang \
+packages_fuzz = $(packages_compile) clang:clang \
   libclang-rt-14-dev:/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*
 packages_bench = $(packages_run) $(packages_luajit) $(packages_lua5.3) \
   lua-sql-sqlite3:/usr/lib/*/lua/5.4/luasql/sqlite3.so \
@@ -58,17 +58,20 @@ endif
 
 find_headers = $(patsubst -I%,%,$(firstword \
   $(shell pkg-config --cflags-only-I $(notdir $(1)) 2>/dev/null) -I/usr/include/$(notdir $(1))))
-LUA_INCDIR ?= $(call find_headers,$(LUA))
-BUILD = $(call folder_of,$(LUA_INCDIR))
-headers_of = $(if $(filter $(1),$(LUA)),$(LUA_INCDIR),$(call find_headers,$(1)))
-folder_of = build/$(notdir $(1))$(SUFFIX)
+luas := $(sort lua5.4 luajit lua5.3 lua5.1 $(LUAS) $(LUA))
+$(foreach lua,$(luas),$(eval headers_$(lua) := $(call find_headers,$(lua))))
+LUA_INCDIR ?= $(headers_$(LUA))
+headers_$(LUA) := $(LUA_INCDIR:%/=%)
+lua_libs = $(shell pkg-config --libs $(notdir $(1)))
+
+folder_of = build/$(notdir $(headers_$(1)))$(SUFFIX)
 OBJ := build/obj$(SUFFIX)
 
 # CFLAGS are never added to: LuaRocks gives them on the command line.
 no_plt := $(shell $(CC) -fno-plt -E -x c /dev/null >/dev/null 2>&1 && echo -fno-plt)
 compile = $(CC) -std=c11 -D_POSIX_C_SOURCE=200809L -fPIC -fvisibility=hidden $(no_plt) \
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
-  -Wwrite-strings -Wundef -Wvla $(if $(STRICT),-Werror) $(CFLAGS) -MMD -MP -c
+  -Wwrite-strings -Wundef -Wvla $(if $(STRICT),-Werror) $(CFLAGS) -MMD -MP -MF $@.d -c
 link = $(CC) $(LIBFLAG) $(CFLAGS) $(LDFLAGS)
 # Inside one module nothing has to be exported.
 builtin := -DMOONBASE_BUILTIN
@@ -130,7 +133,7 @@ driver_objects := $(foreach d,$(drivers),$(call objects_of,drivers/$(d)))
 driver_libs := $(foreach d,$(drivers),$(client_libs_$(d)))
 binding_of = $(patsubst %.c,$(1)/obj/%.o,$(wildcard src/lua/*.c))
 modules_in = $(1)/moonbase/core.so $(drivers:%=$(1)/moonbase/driver/%.so)
-modules_of = $(call modules_in,$(call folder_of,$(call headers_of,$(1))))
+modules_of = $(call modules_in,$(call folder_of,$(1)))
 
 .DEFAULT_GOAL := build
 .PHONY: build
@@ -146,7 +149,7 @@ $(OBJ)/%.o: %.c $(OBJ)/flags
 define module_rules # headers, folder
 $(2)/obj/%.o: %.c $(OBJ)/flags
 	@mkdir -p $$(@D)
-	$$(call say,CC,$$<) $$(compile) $(builtin) -I$(1) $$< -o $$@
+	$$(call say,CC,$$<) $$(compile) $(builtin) -I$(1) $$(client_cflags) $$< -o $$@
 
 $(2)/moonbase/core.so: $(core) $(call binding_of,$(2))
 	@mkdir -p $$(@D)
@@ -157,8 +160,8 @@ $(2)/moonbase/driver/%.so: $(2)/obj/drivers/%/module.o
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) $$(client_libs_$$*) -lm -lpthread -o $$@
 endef
-$(foreach h,$(sort $(LUA_INCDIR) $(foreach lua,$(LUAS),$(call headers_of,$(lua)))), \
-  $(eval $(call module_rules,$(h),$(call folder_of,$(h)))))
+$(foreach h,$(sort $(foreach lua,$(luas),$(headers_$(lua)))),$(eval \
+  $(call module_rules,$(h),build/$(notdir $(h))$(SUFFIX))))
 
 # --- Libraries for C ----------------------------------------------------------
 # Laid out in a folder as they are installed: include/moonbase/*.h and lib*.
@@ -200,26 +203,41 @@ libraries: drivers $(headers) $(shared) $(archives) ## the same for C programs, 
 
 SPECS ?= $(c_specs) $(lua_specs)
 c_specs := $(wildcard spec/c/*_test.c)
+c_lua_specs := $(wildcard spec/c/*_lua_test.c)
 c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(c_specs),$(wildcard spec/c/*.c)))
 lua_specs := $(sort $(wildcard spec/*_spec.lua spec/conformance/*_spec.lua \
   spec/driver/*_spec.lua spec/regress/*_spec.lua))
-c_tests = $(patsubst %.c,$(OBJ)/%,$(filter %.c,$(SPECS)))
+c_tests = $(patsubst %.c,$(OBJ)/%,$(filter-out $(c_lua_specs),$(filter %.c,$(SPECS))))
+c_lua_tests = $(patsubst %.c,$(call folder_of,$(1))/obj/%,$(filter $(c_lua_specs),$(SPECS)))
 busted := $(shell command -v busted)
 # How an interpreter finds what was built for it.
 with_build = LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
-  LUA_CPATH="$(call folder_of,$(call headers_of,$(1)))/?.so;;" $(WRAP) $(1)
+  LUA_CPATH="$(call folder_of,$(1))/?.so;;" $(WRAP) $(1)
 
 $(OBJ)/spec/%.o: client_cflags = $(foreach d,$(drivers),$(client_cflags_$(d)))
 $(OBJ)/spec/%_test: $(OBJ)/spec/%_test.o $(c_support) $(core) $(driver_objects)
 	$(call say,LINK,$@) $(CC) $(CFLAGS) $(LDFLAGS) $^ $(driver_libs) -lm -lpthread -o $@
 
+# Those of the binding are programs of their own for each Lua.
+define lua_test_rules # Lua, folder
+$(2)/obj/spec/%.o: client_cflags = $(foreach d,$(drivers),$(client_cflags_$(d)))
+$(2)/obj/spec/%_test: $(2)/obj/spec/%_test.o $(core) $(call binding_of,$(2)) $(driver_objects) \
+  $(drivers:%=$(2)/obj/drivers/%/module.o)
+	$$(call say,LINK,$$@) $$(CC) $$(CFLAGS) $$(LDFLAGS) $$^ $$(driver_libs) \
+	  $$(call lua_libs,$(1)) -lm -lpthread -o $$@
+endef
+$(foreach lua,$(LUAS),$(eval $(call lua_test_rules,$(lua),$(call folder_of,$(lua)))))
+
 .PHONY: run test test-all conformance soak
 run: build ## runs examples/timezones.lua on URL=sqlite:timezones.db
 	@$(call with_build,$(LUA)) examples/timezones.lua '$(or $(URL),sqlite:timezones.db)'
 
-test: drivers $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(c_tests) ## all specs and C tests, on LUAS="lua5.4 luajit"
+tested = $(call modules_of,$(1)) $(call c_lua_tests,$(1))
+test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
 	  $(foreach t,$(c_tests),'$(notdir $(t)): $(WRAP) $(t)') \
+	  $(foreach lua,$(LUAS),$(foreach t,$(call c_lua_tests,$(lua)), \
+	    '$(notdir $(t)) on $(lua): $(WRAP) $(t)')) \
 	  $(if $(filter-out %.c,$(SPECS)),$(foreach lua,$(LUAS), \
 	    '$(lua): $(call with_build,$(lua)) $(busted) $(filter-out %.c,$(SPECS))'))
 
@@ -237,6 +255,8 @@ soak: ## what takes long: spec/soak, and the C tests at length
 # --- The same, watched --------------------------------------------------------
 
 watched := -O1 -g -fno-omit-frame-pointer
+# gcc 12's sanitizers do not know where newer kernels put things at random.
+fixed := $(shell setarch -R true 2>/dev/null && echo setarch -R)
 watched_specs = SPECS="$(filter-out spec/packaging_spec.lua,$(SPECS))"
 asan = $(shell $(CC) -print-file-name=libasan.so)
 
@@ -244,11 +264,12 @@ asan = $(shell $(CC) -print-file-name=libasan.so)
 sanitize: ## test under AddressSanitizer and UndefinedBehaviorSanitizer, with leaks
 	$(submake) test SUFFIX=$(SUFFIX)-asan $(watched_specs) \
 	  CFLAGS="$(watched) -fsanitize=address,undefined -fno-sanitize-recover" \
-	  WRAP="env LD_PRELOAD=$(asan) UBSAN_OPTIONS=print_stacktrace=1"
+	  WRAP="$(fixed) env LD_PRELOAD=$(asan) UBSAN_OPTIONS=print_stacktrace=1"
 
-tsan: ## the C tests under ThreadSanitizer
-	$(submake) test SUFFIX=$(SUFFIX)-tsan SPECS="$(filter %.c,$(SPECS))" \
-	  CFLAGS="$(watched) -fsanitize=thread"
+tsan: ## the C tests under ThreadSanitizer, but for those of memory
+	$(submake) test SUFFIX=$(SUFFIX)-tsan \
+	  SPECS="$(filter-out spec/c/memory_%,$(filter %.c,$(SPECS)))" \
+	  CFLAGS="$(watched) -fsanitize=thread" WRAP="$(fixed)"
 
 memcheck = valgrind --quiet --error-exitcode=9 --leak-check=full \
   --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect
@@ -275,17 +296,16 @@ $(OBJ)/spec/fuzz/%_fuzz: $(OBJ)/spec/fuzz/%_fuzz.o $(core)
 	$(call say,LINK,$@) $(CC) $(CFLAGS) -fsanitize=fuzzer $^ -lpthread -o $@
 
 coverage: ## test, then lines of src/ and drivers/ that were run; FILE=… shows the others
-	@rm -f `find build -name '*.gcda'`
+	@find $(OBJ)-coverage build/lua*[0-9]$(SUFFIX)-coverage -name '*.gcda' -delete 2>/dev/null || true
 	$(submake) test SUFFIX=$(SUFFIX)-coverage $(watched_specs) CFLAGS="-O0 -g --coverage"
 	@$(firstword $(LUAS)) spec/coverage.lua '$(SUFFIX)-coverage' $(FILE)
 
 # --- Quality ------------------------------------------------------------------
 
-all_files = $(shell git ls-files -co --exclude-standard 2>/dev/null || \
-  find . -path ./build -prune -o -path ./.git -prune -o -type f -print | sed 's|^\./||')
+all_files = $(wildcard $(shell git ls-files -co --exclude-standard 2>/dev/null || \
+  find * -path build -prune -o -type f -print))
 c_files := $(wildcard $(addsuffix /*.[ch],src src/core src/lua drivers/* spec/c spec/fuzz bench \
   examples))
-clang_format := clang-format --dry-run -Werror
 checkers := format text lua gcc clang exports cppcheck tidy
 lint_lua = $(firstword $(LUAS)) spec/lint.lua
 
@@ -296,7 +316,7 @@ lint-format:
 	@clang-format --dry-run -Werror $(c_files)
 
 lint-text:
-	@$(lint_lua) text $(all_files)
+	@$(lint_lua) text $(filter-out spec/fuzz/corpus/%,$(all_files))
 
 lint-lua:
 	@luacheck --quiet lua bin/moonbase spec bench examples *.rockspec config.ld
@@ -305,7 +325,8 @@ lint-gcc lint-clang: lint-%:
 	$(submake) objects STRICT=1 CC=$* SUFFIX=$(SUFFIX)-$*
 
 objects: $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(shared) \
-  $(patsubst %.c,$(OBJ)/%.o,$(c_specs) $(wildcard spec/fuzz/*.c))
+  $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(c_lua_specs),$(c_specs)) $(wildcard spec/fuzz/*.c)) \
+  $(foreach lua,$(LUAS),$(patsubst %.c,$(call folder_of,$(lua))/obj/%.o,$(c_lua_specs)))
 
 lint-exports: $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(shared)
 	@$(lint_lua) exports 'luaopen_moonbase_[%w_]+' $(filter-out $(LIB)/%,$^)
@@ -315,14 +336,15 @@ lint-exports: $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(shared)
 # autoVariables: a thread that waits stands in the pool's list with its own stack.
 lint-cppcheck:
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
-	  --suppress=autoVariables:src/core/pool.c $(builtin) src drivers spec/c spec/fuzz
+	  --suppress=autoVariables:src/core/pool.c $(builtin) src drivers spec/fuzz bench
 
 lint-tidy: $(patsubst %.c,$(OBJ)/%.tidy,$(filter %.c,$(c_files)))
 
-$(OBJ)/%.tidy: %.c .clang-tidy $(filter %.h,$(c_files))
+$(OBJ)/%.tidy: %.c .clang-tidy spec/.clang-tidy $(filter %.h,$(c_files)) | $(headers)
 	@mkdir -p $(@D)
 	$(call say,TIDY,$<) clang-tidy --quiet $< -- -std=c11 -D_POSIX_C_SOURCE=200809L $(builtin) \
-	  -isystem $(LUA_INCDIR) $(foreach d,$(drivers),$(client_cflags_$(d))) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	  -isystem $(LUA_INCDIR) -I$(LIB)/include $(foreach d,$(drivers),$(client_cflags_$(d))) \
+	  >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 format: ## formats all C
@@ -331,14 +353,18 @@ format: ## formats all C
 bench: $(foreach lua,lua5.4 luajit lua5.3,$(call modules_of,$(lua))) ## against C, LuaSQL and LuaDBI; ROUNDS=, ONLY=
 	@lua5.4 bench/run.lua
 
-# For LDoc a class is a type of a module.
+# For LDoc a class is a type of a module, and what two files define for the module
+# moonbase is its own.
 docs: ## the reference of the Lua API, into build/docs
 	@mkdir -p build/docs
 	@{ echo '--- What the functions give.'; echo '---@module handles'; \
 	  sed -e '/^---@meta/d; /luacheck:/d; /^---@param self/d' \
 	    -e 's/^---@class moonbase\.\([A-Za-z]*\).*/---@type \1/' \
 	    $(filter-out %/tables.lua,$(wildcard lua/moonbase/meta/*.lua)); } >build/docs/handles.lua
-	@ldoc --quiet .
+	@{ cat lua/moonbase/init.lua; for name in values errors; do \
+	    tail -n +3 lua/moonbase/$$name.lua | sed "s/^\(function \)\{0,1\}$$name\./\1moonbase./"; \
+	  done; } >build/docs/moonbase.lua
+	@HOME="$${HOME:-/}" ldoc --quiet .
 
 # --- Installing ---------------------------------------------------------------
 # LuaRocks makes build and install-lua, and gives LUADIR, LIBDIR and BINDIR.
@@ -364,7 +390,7 @@ install: install-lua install-c ## both of the next two, into PREFIX=/usr/local (
 
 install-lua: build ## the modules for LUA, and the command moonbase
 	$(call copy,644,$(lua_files),lua,$(LUADIR))
-	$(call copy,755,$(modules),$(BUILD),$(LIBDIR))
+	$(call copy,755,$(modules),$(call folder_of,$(LUA)),$(LIBDIR))
 	$(call copy,755,bin/moonbase,bin,$(BINDIR))
 	@sed "1s|.*|#!$$(command -v $(LUA))|" bin/moonbase >"$(DESTDIR)$(BINDIR)/moonbase"
 
@@ -379,7 +405,7 @@ install-c: libraries ## headers, libraries and pkg-config files for C
 
 uninstall: ## removes what install has put there
 	$(call uncopy,$(lua_files),lua,$(LUADIR))
-	$(call uncopy,$(modules),$(BUILD),$(LIBDIR))
+	$(call uncopy,$(modules),$(call folder_of,$(LUA)),$(LIBDIR))
 	$(call uncopy,bin/moonbase,bin,$(BINDIR))
 	$(call uncopy,$(headers),$(LIB)/include,$(PREFIX)/include)
 	$(call uncopy,$(shared) $(shared:.$(major)=) $(archives),$(LIB),$(PREFIX)/lib)
@@ -397,4 +423,6 @@ clean: ## removes what was built
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
--include $(shell find build -name '*.d' 2>/dev/null)
+# x.o says in x.o.d what it includes.
+-include $(shell find $(OBJ) $(foreach lua,$(luas),$(call folder_of,$(lua))) -name '*.o.d' \
+  2>/dev/null)

@@ -3,7 +3,7 @@ package = "moonbase"
 version = "scm-1"
 source = { url = "git+https://example.org/moonbase.git" }
 description = {
-  summary = "The database layer for Lua: one API over SQLite, PostgreSQL and MySQL",
+  summary = "A database layer for Lua over a C core; this release speaks SQLite",
   detailed = [[
     Queries, prepared statements, pools and managed transactions that work the same on every
     database, over a C core.  Drivers are built for the client libraries that are there.
@@ -17,6 +17,7 @@ external_dependencies = { SQLITE = {} }
 build = {
   type = "make",
   variables = {
+    CC = "$(CC)",
     CFLAGS = "$(CFLAGS)",
     LIBFLAG = "$(LIBFLAG)",
     LUA_INCDIR = "$(LUA_INCDIR)",

@@ -7,7 +7,7 @@
 ---@module bench.cases
 
 local rows = 1000000
-local points = 500000
+local points = 200000
 local live = 500000
 
 local function c(case)
@@ -58,7 +58,7 @@ return {
   },
   {
     id = "cold",
-    title = "500,000 rows by key, each by itself, default page cache",
+    title = "200,000 rows by key, each by itself, default page cache",
     count = points,
     candidates = {
       c "point-cold",
@@ -74,7 +74,7 @@ return {
   },
   {
     id = "cached",
-    title = "500,000 rows by key, one transaction, all in the page cache",
+    title = "200,000 rows by key, one transaction, all in the page cache",
     count = points,
     candidates = {
       c "point-cached",
@@ -86,7 +86,7 @@ return {
   },
   {
     id = "value",
-    title = "500,000 single values by key, one transaction, all in the page cache",
+    title = "200,000 single values by key, one transaction, all in the page cache",
     count = points,
     candidates = {
       c "value-cached",
@@ -96,15 +96,17 @@ return {
   },
   {
     id = "pool",
-    title = "500,000 single values by key, no transaction, all in the page cache",
+    title = "200,000 single values by key, no transaction, all in the page cache",
     count = points,
     candidates = {
       ours("lua5.4", "prepared, a connection", "held_value"),
       ours("lua5.4", "by text, a connection", "held_text", { ["prepared, a connection"] = false }),
-      ours("lua5.4", "by text, from the pool", "pool_value", { ["prepared, a connection"] = false }),
+      ours("lua5.4", "by text, from the pool", "pool_value",
+        { ["prepared, a connection"] = false }),
       ours("luajit", "prepared, a connection", "held_value"),
       ours("luajit", "by text, a connection", "held_text", { ["prepared, a connection"] = false }),
-      ours("luajit", "by text, from the pool", "pool_value", { ["prepared, a connection"] = false }),
+      ours("luajit", "by text, from the pool", "pool_value",
+        { ["prepared, a connection"] = false }),
     },
   },
   {

@@ -3,7 +3,7 @@
  *
  *   loops data FILE ROWS           makes the table that all read
  *   loops stream FILE              reads all rows
- *   loops point-cold FILE COUNT    reads COUNT rows by their key, each by itself
+ *   loops point-cold FILE COUNT    reads COUNT rows by key, each by itself
  *   loops point-cached FILE COUNT  the same in one transaction, all in memory
  *   loops value-cached FILE COUNT  the same, one column
  *   loops insert FILE COUNT        writes COUNT rows in one transaction
@@ -52,8 +52,8 @@ static void run(sqlite3 *db, const char *sql)
 static sqlite3_stmt *prepare(sqlite3 *db, const char *sql)
 {
   sqlite3_stmt *stmt = NULL;
-  const int code = sqlite3_prepare_v3(
-      db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, NULL);
+  const int code =
+      sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt, NULL);
   check(db, code == SQLITE_OK, sql);
   return stmt;
 }
@@ -61,8 +61,8 @@ static sqlite3_stmt *prepare(sqlite3 *db, const char *sql)
 static void report(meter from, double checksum)
 {
   const meter to = meter_read();
-  printf("%.6f %.6f %ld %.2f\n", to.wall_s - from.wall_s,
-      to.cpu_s - from.cpu_s, meter_peak_kb(), checksum);
+  printf("%.6f %.6f %ld %.2f\n", to.wall_s - from.wall_s, to.cpu_s - from.cpu_s,
+      meter_peak_kb(), checksum);
 }
 
 /* --- Data --------------------------------------------------------------- */
@@ -88,8 +88,8 @@ static row make_row(uint64_t *state)
   row made;
   made.big = (int64_t)(random_bits(state) >> 10) - (INT64_C(1) << 53);
   made.x = (double)(random_bits(state) >> 40) / 4;
-  (void)snprintf(made.t, sizeof made.t, "%016llx",
-      (unsigned long long)random_bits(state));
+  (void)snprintf(
+      made.t, sizeof made.t, "%016llx", (unsigned long long)random_bits(state));
   for (size_t i = 0; i < sizeof made.b; i++)
     made.b[i] = (unsigned char)(random_bits(state) % 255 + 1);
   return made;
@@ -101,9 +101,8 @@ static void create_table(sqlite3 *db)
 {
   run(db, "pragma journal_mode = wal");
   run(db, "pragma synchronous = normal");
-  run(db,
-      "create table rows (id integer primary key, big integer, x real, "
-      "t text, b blob)");
+  run(db, "create table rows (id integer primary key, big integer, x real, "
+          "t text, b blob)");
 }
 
 static void insert_row(

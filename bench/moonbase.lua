@@ -153,17 +153,20 @@ local function read_pool(data)
   return big, x, t, b
 end
 
+local function insert_all(statement, count, big, x, t, b)
+  for id = 1, count do
+    local i = id % 1000 + 1
+    statement:exec(id, big[i], x[i], t[i], b[i])
+  end
+end
+
 function cases.insert(file, count, data)
   local db = open(file)
   local big, x, t, b = read_pool(data)
   db:exec(measure.create)
   measure.start()
   db:transaction(function(tx)
-    local statement = tx:prepare(measure.insert)
-    for id = 1, count do
-      local i = id % 1000 + 1
-      statement:exec(id, big[i], x[i], t[i], b[i])
-    end
+    insert_all(tx:prepare(measure.insert), count, big, x, t, b)
   end)
   measure.stop(count)
 end

@@ -2,13 +2,14 @@
 --
 --   lua5.4 bench/run.lua         from the root, when the library has been built
 --
--- ROUNDS=n rounds (5), ONLY=a,b groups by their id (cases.lua), SUFFIX= of the
--- build folders.  README.md says how to read it.
+-- ROUNDS=n rounds (7), ONLY=a,b groups by their id (cases.lua), CORE=n the core
+-- that all candidates run on (the last one), SUFFIX= of the build folders.
+-- README.md says what is measured and how to read it.
 package.path = "./?.lua;" .. package.path
 
 local groups = require "bench.cases"
 
-local rounds = tonumber(os.getenv "ROUNDS") or 5
+local rounds = tonumber(os.getenv "ROUNDS") or 7
 local suffix = os.getenv "SUFFIX" or ""
 local cc = os.getenv "CC" or "cc"
 local folder = "build/bench"
@@ -39,6 +40,16 @@ local function last_line(command)
   local _, text = shell(command)
   return (text:match "([^\n]*)\n?$" or ""):gsub("%s+$", "")
 end
+
+-- What a command begins with so that it stays on one core; nothing where that
+-- cannot be had.
+local function pin()
+  local cores = tonumber((last_line "getconf _NPROCESSORS_ONLN 2>/dev/null")) or 1
+  local prefix = ("taskset -c %s "):format(os.getenv "CORE" or cores - 1)
+  return shell(prefix .. "true 2>/dev/null") and prefix or ""
+end
+
+local pinned = pin()
 
 -- --- Building -------------------------------------------------------------------
 
@@ -105,10 +116,10 @@ end
 
 local function command_of(group, candidate, file)
   if not candidate.lua then
-    return ("%s/loops %s %s %d"):format(folder, candidate.case, file, group.count)
+    return ("%s%s/loops %s %s %d"):format(pinned, folder, candidate.case, file, group.count)
   end
-  return ("%s %s bench/%s.lua %s %s %d %s %d"):format(environment(candidate.lua), candidate.lua,
-    candidate.program, candidate.case, file, group.count, data, group.live or 0)
+  return ("%s %s%s bench/%s.lua %s %s %d %s %d"):format(environment(candidate.lua), pinned,
+    candidate.lua, candidate.program, candidate.case, file, group.count, data, group.live or 0)
 end
 
 -- Runs a candidate once.
@@ -155,7 +166,7 @@ end
 
 -- Median, least and greatest.
 local function spread(list)
-  local sorted = { table.unpack(list) }
+  local sorted = { table.unpack(list) } -- luacheck: ignore 143
   table.sort(sorted)
   local n = #sorted
   return (sorted[(n + 1) // 2] + sorted[n // 2 + 1]) / 2, sorted[1], sorted[n]
@@ -177,29 +188,78 @@ local function find(group, name, lua)
   error("cases.lua: no candidate " .. name)
 end
 
-local function ratio(candidate, base)
+-- The ratio of two candidates: of each round, then their median.
+local function ratio(candidate, base, field)
   local list = {}
-  for i, one in ipairs(candidate.runs) do list[i] = one.wall / base.runs[i].wall end
+  for i, one in ipairs(candidate.runs) do list[i] = one[field] / base.runs[i][field] end
   return spread(list)
 end
 
 local lua_names = { ["lua5.4"] = "Lua 5.4", ["lua5.3"] = "Lua 5.3", luajit = "LuaJIT" }
 
-local function verdict(value, bar)
+local bars, missed = 0, {}
+local greatest_peak, peak_bar = 0, nil
+
+local function verdict(group, candidate, base, value, bar)
   if not bar then return "" end
-  return ("bar %.2f %s"):format(bar, value <= bar and "ok" or "MISSED")
+  bars = bars + 1
+  if value <= bar then return ("bar %.2f ok"):format(bar) end
+  missed[#missed + 1] = ("%s: %s, %s: %.2f of %s, bar %.2f"):format(group.id,
+    lua_names[candidate.lua], candidate.name, value, base.name, bar)
+  return ("bar %.2f MISSED"):format(bar)
 end
 
-local csv = { "group,lua,candidate,against,wall_s,cpu_s,peak_mb,ratio,ratio_min,ratio_max,bar" }
+local function peak_verdict(group, candidate, peak)
+  if not group.peak_bar or candidate.program ~= "moonbase" then return nil end
+  bars, peak_bar = bars + 1, group.peak_bar
+  greatest_peak = math.max(greatest_peak, peak)
+  if peak <= group.peak_bar then return (" peak memory: bar %d MB ok"):format(group.peak_bar) end
+  missed[#missed + 1] = ("%s: %s, %s: %.1f MB, bar %d MB"):format(group.id,
+    lua_names[candidate.lua], candidate.name, peak, group.peak_bar)
+  return (" peak memory: bar %d MB MISSED"):format(group.peak_bar)
+end
+
+local csv = {
+  "group,lua,candidate,against,wall_s,cpu_s,peak_mb,ratio,ratio_min,ratio_max,cpu_ratio,bar"
+}
 
 local function note(group, candidate, base, ...)
   local wall, cpu, peak = spread(column(candidate, "wall")), spread(column(candidate, "cpu")),
     spread(column(candidate, "peak"))
-  local value, low, high, bar = ...
+  local value, low, high, cpu_ratio, bar = ...
   local function number(x) return x and ("%.4f"):format(x) or "" end
   csv[#csv + 1] = table.concat({ group.id, candidate.lua or "", '"' .. candidate.name .. '"',
     base and '"' .. base.name .. '"' or "", number(wall), number(cpu), number(peak), number(value),
-    number(low), number(high), number(bar or nil) }, ",")
+    number(low), number(high), number(cpu_ratio), number(bar or nil) }, ",")
+end
+
+-- What README.md shows: a line for each comparison, a column for each Lua.
+local lines_of, order = {}, {}
+
+local function tabulate(group, candidate, base, value, cpu, bar)
+  local key = ("%s: %s | %s"):format(group.id, candidate.name, base.name)
+  if not lines_of[key] then
+    lines_of[key] = {}
+    order[#order + 1] = key
+  end
+  lines_of[key][candidate.lua] = ("%.2f (%.2f) | %s"):format(value, cpu, bar and
+    ("%.2f%s"):format(bar, value <= bar and "" or ", missed") or "")
+end
+
+local function markdown()
+  local text = {
+    "| work | against | Lua 5.4 | bar | LuaJIT | bar |", "|---|---|---|---|---|---|"
+  }
+  for _, key in ipairs(order) do
+    local line = lines_of[key]
+    text[#text + 1] = ("| %s | %s | %s |"):format(key, line["lua5.4"] or " | ",
+      line["luajit"] or " | ")
+  end
+  if peak_bar then
+    text[#text + 1] = ("\nPeak memory of Moonbase while rows are streamed: %.1f MB (bar: %d MB).")
+      :format(greatest_peak, peak_bar)
+  end
+  return table.concat(text, "\n") .. "\n"
 end
 
 -- The lines that compare a candidate with others, the C loop first.
@@ -211,10 +271,12 @@ local function comparisons(group, candidate)
   for _, name in ipairs(names) do
     local base, bar = find(group, name, candidate.lua), candidate.against[name]
     if not base.obstacle then
-      local value, low, high = ratio(candidate, base)
-      note(group, candidate, base, value, low, high, bar)
-      lines[#lines + 1] = ("%5.2f (%.2f-%.2f) of %-24s %s"):format(value, low, high, base.name,
-        verdict(value, bar))
+      local value, low, high = ratio(candidate, base, "wall")
+      local cpu = ratio(candidate, base, "cpu")
+      note(group, candidate, base, value, low, high, cpu, bar)
+      tabulate(group, candidate, base, value, cpu, bar)
+      lines[#lines + 1] = ("%5.2f (%.2f-%.2f) %5.2f of %-24s %s"):format(value, low, high, cpu,
+        base.name, verdict(group, candidate, base, value, bar))
     end
   end
   if #lines == 0 then note(group, candidate) end
@@ -230,7 +292,7 @@ local function show(group)
   local reference
   print(("\n%s\n"):format(group.title))
   print(("%-8s %-27s %7s %7s %8s   %s"):format("", "", "wall s", "CPU s", "peak MB",
-    "wall time as a ratio: median (least-greatest)"))
+    "ratio of wall times: median (least-greatest), of CPU times"))
   for _, candidate in ipairs(group.candidates) do
     local who = ("%-8s %-27s"):format(lua_names[candidate.lua] or "C", candidate.name)
     if candidate.obstacle then
@@ -241,9 +303,7 @@ local function show(group)
       local checksum = candidate.runs[1].checksum
       reference = reference or checksum
       if checksum ~= reference then lines[#lines + 1] = "another checksum: " .. checksum end
-      if group.peak_bar and candidate.program == "moonbase" and peak > group.peak_bar then
-        lines[#lines + 1] = ("peak memory: bar %d MB MISSED"):format(group.peak_bar)
-      end
+      lines[#lines + 1] = peak_verdict(group, candidate, peak)
       write_line("%s %7.3f %7.3f %8.1f   %s", who, spread(column(candidate, "wall")),
         spread(column(candidate, "cpu")), peak, lines[1] or "")
       for i = 2, #lines do write_line("%s%s", (" "):rep(64), lines[i]) end
@@ -259,21 +319,30 @@ local function wanted(group)
 end
 
 local function machine()
-  return ("%s, %s cores, load %s; %s; %s; SQLite %s; %d rounds"):format(
-    last_line "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1", last_line "nproc",
-    last_line "cut -d ' ' -f 1 /proc/loadavg", last_line "lua5.4 -v 2>&1",
-    last_line "luajit -v 2>&1", last_line "pkg-config --modversion sqlite3", rounds)
+  return ("%s, %s cores, load %s; %s\n%s; %s; SQLite %s\n%d rounds%s"):format(
+    last_line "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1",
+    last_line "getconf _NPROCESSORS_ONLN", last_line "cut -d ' ' -f 1 /proc/loadavg",
+    last_line "uname -srm", last_line "lua5.4 -v 2>&1", last_line "luajit -v 2>&1",
+    last_line "pkg-config --modversion sqlite3", rounds, pinned ~= "" and ", " .. pinned or "")
+end
+
+local function write_file(name, text)
+  local file = assert(io.open(folder .. "/" .. name, "w"))
+  file:write(text)
+  file:close()
 end
 
 build_loops()
 make_data()
-print(machine())
+local machine_line = machine()
+print(machine_line)
 for _, group in ipairs(groups) do
   if wanted(group) then
     run_rounds(group)
     show(group)
   end
 end
-local file = assert(io.open(folder .. "/results.csv", "w"))
-file:write(table.concat(csv, "\n"), "\n")
-file:close()
+print(("\n%d of %d bars are met."):format(bars - #missed, bars))
+for _, line in ipairs(missed) do print("MISSED  " .. line) end
+write_file("results.csv", table.concat(csv, "\n") .. "\n")
+write_file("results.md", machine_line:gsub("\n", "; ") .. "\n\n" .. markdown())

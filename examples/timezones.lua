@@ -241,6 +241,7 @@ local function each_zone_country(zones, places)
 end
 
 local function load_all(db)
+  io.stderr:write(("loading %s into %s\n"):format(folder, db:url()))
   local places, data, next_country = read_places(), read_zones(), open_countries()
   db:exec_script(schema)
   db:transaction(function(tx)
@@ -332,7 +333,8 @@ local function show_shared_zones(db)
     rows[#rows + 1] = { name, count, table.concat(names, ", ", 1, 3) .. " …" }
   end
   countries:close()
-  print_table("Zones that at least six countries share", { "zone", "countries", "" }, rows)
+  print_table("Zones that at least six countries share", { "zone", "countries", "among them" },
+    rows)
 end
 
 local function show_rules_per_decade(db)
@@ -345,7 +347,7 @@ local function show_rules_per_decade(db)
     rows[#rows + 1] = { first .. "s", rules, sets }
   end
   in_force:close()
-  print_table("Rules in force", { "decade", "rules", "of sets" }, rows)
+  print_table("Rules for summer time that were in force", { "decade", "rules", "rule sets" }, rows)
 end
 
 local function show_restless_zones(db)
@@ -383,12 +385,12 @@ end
 
 local function show_northern_zones(db)
   local rows = {}
-  local filter = { north_of = 66.5, countries = { "CA", "GL", "NO", "RU" } }
+  local filter = { north_of = 66.5, countries = { "CA", "GL", "RU" } }
   for _, found in ipairs(find_zones(db, filter)) do
     rows[#rows + 1] = { found.zone, ("%.1f"):format(found.latitude), found.country, found.remark }
   end
-  print_table("Zones north of the polar circle, in four countries",
-    { "zone", "latitude", "country", "" }, rows)
+  print_table("Zones of Canada, Greenland and Russia north of the polar circle",
+    { "zone", "latitude", "country", "remark" }, rows)
 end
 
 -- --- main --------------------------------------------------------------------------

@@ -31,8 +31,8 @@ local function read(counts)
 end
 
 local function read_builds()
-  local notes = assert(io.popen(("find build/*%s -name '*.gcno' -path '*/obj*' | sort"):format(
-    suffix)))
+  local notes = assert(io.popen(
+    ("find build/obj%s build/lua*[0-9]%s -name '*.gcno' | sort"):format(suffix, suffix)))
   for note in notes:lines() do
     if note:find "/src/" or note:find "/drivers/" then
       local gcov = assert(io.popen("gcov --stdout " .. note .. " 2>/dev/null"))

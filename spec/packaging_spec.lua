@@ -41,8 +41,9 @@ describe("an installation", function()
 
   -- Runs a command with nothing in its environment that leads into the checkout.
   local function run(command, folder)
-    local pipe = assert(io.popen(("( cd %s && env -i PATH=\"$PATH\" HOME=%s %s ) 2>&1; echo \"status $?\"")
-      :format(quote(folder or "."), quote(home), command), "r"))
+    local line = ("( cd %s && env -i PATH=\"$PATH\" HOME=%s MAKEFLAGS=-j2 %s ) 2>&1; "
+      .. "echo \"status $?\""):format(quote(folder or "."), quote(home), command)
+    local pipe = assert(io.popen(line, "r"))
     local output = pipe:read "*a"
     pipe:close()
     return output:match "^(.-)status (%d+)\n$"
@@ -54,9 +55,9 @@ describe("an installation", function()
     return output
   end
 
-  local function luarocks(words)
-    return must(("SUFFIX=%s-rock luarocks --lua-version %s --tree %s %s"):format(suffix, version,
-      quote(prefix), words))
+  local function luarocks(words, environment)
+    return must(("SUFFIX=%s-rock %s luarocks --lua-version %s --tree %s %s"):format(suffix,
+      environment or "", version, quote(prefix), words))
   end
 
   local function make(words)
@@ -80,22 +81,62 @@ describe("an installation", function()
       print(require("moonbase").open("sqlite::memory:"):query_value("select 6 * 7"))]]))
   end
 
+  local query = quote "sqlite::memory:" .. " " .. quote "select 6 * 7 as answer"
+
   it("by LuaRocks is whole, works, and leaves nothing behind", function()
     luarocks "make"
     has_modules()
-    assert.matches("^Usage: moonbase", must(quote(prefix .. "/bin/moonbase") .. " --help", home))
+    assert.equal("answer\r\n42\r\n",
+      must(quote(prefix .. "/bin/moonbase") .. " query --format csv " .. query, home))
     luarocks "remove moonbase"
     local manifest = "/lib/luarocks/rocks-" .. version .. "/manifest"
     assert.same({ manifest }, list(prefix))
     assert.not_matches("moonbase", files.read(prefix .. manifest))
   end)
 
+  it("by LuaRocks is built as its variables say", function()
+    local headers, sqlite = home .. "/headers", home .. "/sqlite"
+    must("mkdir -p " .. headers .. " " .. sqlite .. "/include")
+    files.write(sqlite .. "/include/sqlite3.h", "")
+    -- LuaRocks looks into it for its own version.
+    files.write(headers .. "/lua.h", ('#define LUA_VERSION_NUM %d\n'):format(
+      version:gsub("%.", "0")))
+    -- With -n, make says what it would do.
+    local said = luarocks(("make CC=mycc CFLAGS=-DMINE LIBFLAG=-mine LUA_INCDIR=%s SQLITE_DIR=%s")
+      :format(headers, sqlite), "V=1 MAKEFLAGS=-n")
+    local has = {
+      ["src/core/pool.c"] = { "-DMINE" },
+      ["src/lua/call.c"] = { "-DMINE", "-I" .. headers },
+      ["drivers/sqlite/error.c"] = { "-DMINE", "-I" .. sqlite .. "/include" },
+      ["moonbase/core.so"] = { "-mine", "-DMINE" },
+      ["moonbase/driver/sqlite.so"] = { "-mine", "-L" .. sqlite .. "/lib", "-lsqlite3" },
+    }
+    for file, words in pairs(has) do
+      local line = assert(said:match("\n(mycc [^\n]*" .. file:gsub("%p", "%%%0") .. "[^\n]*)"))
+      for _, word in ipairs(words) do
+        assert.truthy((line .. " "):find(" " .. word .. " ", 1, true), file .. ": " .. word)
+      end
+    end
+  end)
+
   it("by make is whole, works, and leaves nothing behind", function()
     make "install"
     has_modules()
-    assert.matches("^Usage: moonbase", lua(quote(prefix .. "/bin/moonbase") .. " --help"))
+    local command = quote(prefix .. "/bin/moonbase")
+    assert.equal("answer\r\n42\r\n", lua(command .. " query --format csv " .. query))
     make "uninstall"
     assert.same({}, list(prefix))
+  end)
+
+  it("by make can be gathered in another folder", function()
+    local gathered = home .. "/gathered"
+    make("install DESTDIR=" .. quote(gathered))
+    assert.same({}, list(prefix))
+    assert.truthy(files.exists(gathered .. prefix .. "/bin/moonbase"))
+    assert.matches("^prefix=" .. prefix:gsub("%p", "%%%0") .. "\n",
+      files.read(gathered .. prefix .. "/lib/pkgconfig/moonbase.pc"))
+    make("uninstall DESTDIR=" .. quote(gathered))
+    assert.same({}, list(gathered))
   end)
 
   it("serves programs in C, with shared and with static libraries", function()
@@ -134,6 +175,14 @@ describe("an installation", function()
     assert.equal("42\n", answer "--static")
     make "uninstall"
     assert.same({}, list(prefix))
+  end)
+
+  it("goes without a driver whose library is missing", function()
+    local output, status = run([[make drivers known_drivers="sqlite other" name_other=OTHER \
+      header_other=other.h pkg_other=no-such-library package_other=libother-dev]])
+    assert.equal("0", status)
+    assert.equal("Driver other is left out: neither OTHER_DIR nor pkg-config leads to other.h "
+      .. "(Debian: libother-dev).\n", output)
   end)
 
   it("needs one driver at least, and every driver that is named", function()

@@ -25,8 +25,8 @@
  *
  * WAITING
  *  A function with an mb_op may wait.  It starts and answers MB_DONE, MB_ROW,
- *  MB_ERROR, or MB_WAIT with op->wait filled; then resume is called, as often as
- *  it answers MB_WAIT, and its last answer is the function's.  Out pointers
+ *  MB_ERROR, or MB_WAIT with op->wait filled; then resume is called, as often
+ *  as it answers MB_WAIT, and its last answer is the function's.  Out pointers
  *  given to the starting call, and op, stay valid until then; parameters until
  *  the statement is finished.  A library that can only block answers no MB_WAIT
  *  and looks at op (mb_op_stopped) wherever the library lets it.
@@ -50,11 +50,11 @@
 #define MB_DRIVER_ABI 1u
 
 #if defined(__GNUC__)
-#define MB_CHECKED __attribute__((warn_unused_result))
-#define MB_PRINTF(at, first) __attribute__((format(printf, at, first)))
+#  define MB_CHECKED __attribute__((warn_unused_result))
+#  define MB_PRINTF(at, first) __attribute__((format(printf, at, first)))
 #else
-#define MB_CHECKED
-#define MB_PRINTF(at, first)
+#  define MB_CHECKED
+#  define MB_PRINTF(at, first)
 #endif
 
 /* What a call answers.  MB_OK is another name for "done". */
@@ -103,7 +103,7 @@ typedef struct mb_array {
 } mb_array;
 
 /* A function of the program that the database calls (SQLite's functions,
- * aggregates, collations), only while a driver call is running, on its thread. */
+ * aggregates, collations), only during a driver call, on its thread. */
 typedef struct mb_callback mb_callback;
 
 struct mb_value {
@@ -125,27 +125,27 @@ struct mb_value {
 
 /* The classes of an error: X(constant, name in Lua, constant of its parent).
  * What each means is in doc/guide.md. */
-#define MB_CLASSES(X)                                                          \
-  X(MB_DATABASE_ERROR, "DatabaseError", MB_DATABASE_ERROR)                     \
-  X(MB_CONNECTOR_VALIDATION, "ConnectorValidationError", MB_DATABASE_ERROR)    \
-  X(MB_CONNECTIVITY, "ConnectivityError", MB_DATABASE_ERROR)                   \
-  X(MB_CONNECTION_LOST, "ConnectionLostError", MB_CONNECTIVITY)                \
-  X(MB_POOL_TIMEOUT, "PoolTimeoutError", MB_DATABASE_ERROR)                    \
-  X(MB_ENGINE, "EngineError", MB_DATABASE_ERROR)                               \
-  X(MB_CONSTRAINT, "ConstraintError", MB_ENGINE)                               \
-  X(MB_PERMISSION, "PermissionError", MB_ENGINE)                               \
-  X(MB_SERIALIZATION, "SerializationError", MB_ENGINE)                         \
-  X(MB_READ_ONLY, "ReadOnlyError", MB_ENGINE)                                  \
-  X(MB_SYNTAX, "SyntaxError", MB_ENGINE)                                       \
-  X(MB_DATA, "DataError", MB_ENGINE)                                           \
-  X(MB_TIMEOUT, "TimeoutError", MB_ENGINE)                                     \
-  X(MB_CANCELED, "CanceledError", MB_ENGINE)                                   \
-  X(MB_RESOURCE, "ResourceError", MB_ENGINE)                                   \
-  X(MB_ROW_COUNT, "RowCountError", MB_DATABASE_ERROR)                          \
-  X(MB_UNSUPPORTED, "UnsupportedError", MB_DATABASE_ERROR)                     \
-  X(MB_STORE, "StoreError", MB_DATABASE_ERROR)                                 \
-  X(MB_DRIVER_FAULT, "DriverError", MB_DRIVER_FAULT)                           \
-  X(MB_MISSING_IMPLEMENTATION, "MissingImplementationError", MB_DRIVER_FAULT)  \
+#define MB_CLASSES(X)                                                         \
+  X(MB_DATABASE_ERROR, "DatabaseError", MB_DATABASE_ERROR)                    \
+  X(MB_CONNECTOR_VALIDATION, "ConnectorValidationError", MB_DATABASE_ERROR)   \
+  X(MB_CONNECTIVITY, "ConnectivityError", MB_DATABASE_ERROR)                  \
+  X(MB_CONNECTION_LOST, "ConnectionLostError", MB_CONNECTIVITY)               \
+  X(MB_POOL_TIMEOUT, "PoolTimeoutError", MB_DATABASE_ERROR)                   \
+  X(MB_ENGINE, "EngineError", MB_DATABASE_ERROR)                              \
+  X(MB_CONSTRAINT, "ConstraintError", MB_ENGINE)                              \
+  X(MB_PERMISSION, "PermissionError", MB_ENGINE)                              \
+  X(MB_SERIALIZATION, "SerializationError", MB_ENGINE)                        \
+  X(MB_READ_ONLY, "ReadOnlyError", MB_ENGINE)                                 \
+  X(MB_SYNTAX, "SyntaxError", MB_ENGINE)                                      \
+  X(MB_DATA, "DataError", MB_ENGINE)                                          \
+  X(MB_TIMEOUT, "TimeoutError", MB_ENGINE)                                    \
+  X(MB_CANCELED, "CanceledError", MB_ENGINE)                                  \
+  X(MB_RESOURCE, "ResourceError", MB_ENGINE)                                  \
+  X(MB_ROW_COUNT, "RowCountError", MB_DATABASE_ERROR)                         \
+  X(MB_UNSUPPORTED, "UnsupportedError", MB_DATABASE_ERROR)                    \
+  X(MB_STORE, "StoreError", MB_DATABASE_ERROR)                                \
+  X(MB_DRIVER_FAULT, "DriverError", MB_DRIVER_FAULT)                          \
+  X(MB_MISSING_IMPLEMENTATION, "MissingImplementationError", MB_DRIVER_FAULT) \
   X(MB_USAGE, "UsageError", MB_USAGE)
 
 typedef enum mb_class {
@@ -164,8 +164,9 @@ enum mb_consequence {
   MB_SENT = 1 << 3,             /* bytes may have reached the server */
   MB_COMMIT_UNKNOWN = 1 << 4,   /* nobody knows whether COMMIT took place */
   MB_STALE_STATEMENT = 1 << 5,  /* nothing was run: prepare again */
-  MB_TIMED_OUT = 1 << 6,        /* set by the core: a time limit was the cause */
-  MB_SESSION_ONLY = 1 << 7      /* with MB_CONNECTION_DEAD: the server ended this
+  MB_TIMED_OUT = 1 << 6,        /* set by the core: its time was over */
+  MB_RAISED = 1 << 7,           /* set by a callback, which keeps the error */
+  MB_SESSION_ONLY = 1 << 8      /* with MB_CONNECTION_DEAD: the server ended this
                                    session, and says nothing of others */
 };
 
@@ -191,10 +192,10 @@ typedef enum mb_constraint_kind {
 
 /* The texts that an error carries. */
 typedef enum mb_field {
-  MB_MESSAGE,    /* what happened, in the words of the database */
-  MB_DETAIL,     /* may hold values of the user: never printed by itself */
-  MB_HINT,       /* what to do */
-  MB_CODE,       /* SQLSTATE, or the name of SQLite's extended result code */
+  MB_MESSAGE, /* what happened, in the words of the database */
+  MB_DETAIL,  /* may hold values of the user: never printed by itself */
+  MB_HINT,    /* what to do */
+  MB_CODE,    /* SQLSTATE, or the name of SQLite's extended result code */
   MB_CONSTRAINT_NAME,
   MB_SCHEMA,
   MB_TABLE,
@@ -213,11 +214,11 @@ typedef enum mb_field {
 typedef struct mb_error {
   mb_class class;
   mb_origin origin;
-  unsigned flags;       /* of mb_consequence */
-  int native_code;      /* the library's number; 0 where there is none */
-  size_t position;      /* in the text that was sent: byte from 1; 0 unknown */
-  int64_t entry;        /* of a batch, from 1; 0 where it is none */
-  int64_t row;          /* of a bulk load, from 1; 0 where it is none */
+  unsigned flags;  /* of mb_consequence */
+  int native_code; /* the library's number; 0 where there is none */
+  size_t position; /* in the text that was sent: byte from 1; 0 unknown */
+  int64_t entry;   /* of a batch, from 1; 0 where it is none */
+  int64_t row;     /* of a bulk load, from 1; 0 where it is none */
   mb_constraint_kind constraint_kind;
   struct {
     uint16_t at;   /* in room */
@@ -233,11 +234,23 @@ typedef struct mb_error {
 
 enum mb_readiness { MB_READABLE_FD = 1, MB_WRITABLE_FD = 2 };
 
-/* For what a call waits. */
+enum mb_wait_flags {
+  /* Nothing runs at the database (a notification is awaited): when the
+   * operation is to stop, nobody is asked, and resume is called at once with
+   * ready 0. */
+  MB_WAIT_IDLE = 1,
+  /* What runs is to be stopped by cancel (MB_CANCEL_QUERY) while the call goes
+   * on: finish wants it, and cannot block. */
+  MB_WAIT_ASK = 2
+};
+
+/* For what a call waits.  All of it is written with each MB_WAIT. */
 typedef struct mb_wait {
-  int fd;
+  int fd;              /* -1: a pause */
   unsigned events;     /* of mb_readiness */
-  int64_t deadline_ns; /* the driver's own, as of one host of several */
+  unsigned flags;      /* of mb_wait_flags */
+  int64_t deadline_ns; /* the driver's own, as of one host of several; or
+                          MB_NEVER */
   uint32_t fd_serial;  /* moves whenever fd names another file than before */
 } mb_wait;
 
@@ -264,6 +277,7 @@ typedef struct mb_event {
   mb_event_kind kind;
   const char *name;
   const char *text;
+  const char *code; /* of a notice: SQLSTATE; or NULL */
   int64_t number;
 } mb_event;
 
@@ -315,7 +329,8 @@ struct mb_callback {
       size_t n, mb_error *error);
   mb_status (*finish)(
       void *context, int64_t group, mb_value *result, mb_error *error);
-  /* Called once, when the database no longer knows the callback. */
+  /* Called once, when the database no longer knows the callback.  A command
+   * that has failed has not taken it. */
   void (*release)(void *context);
 };
 
@@ -349,19 +364,29 @@ typedef struct mb_connector_info {
   const char *database; /* or path */
   int port;             /* 0 where there is none */
   int max_connections;  /* 0: no limit */
-  bool is_memory;       /* the database goes with its last connection */
   bool connect_blocks;  /* connect may block the calling thread for long */
-  const char *file;     /* the database is this file, with locks of this process;
-                           NULL: it is not */
+  const char *file;     /* the database is this file, with locks of this
+                           process; NULL: it is not */
+  bool is_the_database; /* the open connections together are: none is closed for
+                         * what was set in its session */
+  /* Names of hosts that connect would look up, in order. */
+  const char *const *lookups;
+  size_t n_lookups;
 } mb_connector_info;
+
+/* A numeric address; a name may have several. */
+typedef struct mb_address {
+  size_t lookup; /* whose: from 0 */
+  const char *text;
+} mb_address;
 
 /* One attempt to connect. */
 typedef struct mb_connect_args {
   void *owner;          /* to be handed to mb_host.event */
   const char *password; /* instead of the connector's; NULL: that one */
-  /* Numeric addresses for the connector's hosts, in order, when the core has
-   * looked the names up; NULL where a host had none.  n is 0 otherwise. */
-  const char *const *addresses;
+  /* What the core has found for the connector's lookups, in order; none: the
+   * driver looks up by itself. */
+  const mb_address *addresses;
   size_t n_addresses;
 } mb_connect_args;
 
@@ -391,8 +416,8 @@ typedef enum mb_placeholder {
   MB_PLACEHOLDER_NATIVE,   /* ?, $1 and :name as they stand, numbered in order
                               of their first occurrence */
   MB_PLACEHOLDER_QUESTION, /* ? each, in order */
-  MB_PLACEHOLDER_DOLLAR    /* $1, $2, …: those of the user, or for ? and :name a
-                              new number for each occurrence */
+  MB_PLACEHOLDER_DOLLAR /* $1, $2, …: those of the user, or for ? and :name a
+                           new number for each occurrence */
 } mb_placeholder;
 
 /* Where a statement of a script may hold semicolons of its own. */
@@ -439,25 +464,25 @@ enum mb_mode {
 };
 
 /* The logical types of the schema layer, in the order of storage_types. */
-#define MB_STORAGE_TYPES(X)                                                    \
-  X(MB_STORE_INTEGER8, "integer8")                                             \
-  X(MB_STORE_INTEGER16, "integer16")                                           \
-  X(MB_STORE_INTEGER32, "integer32")                                           \
-  X(MB_STORE_INTEGER64, "integer64")                                           \
-  X(MB_STORE_UNSIGNED64, "unsigned64")                                         \
-  X(MB_STORE_FLOAT, "float")                                                   \
-  X(MB_STORE_DOUBLE, "double")                                                 \
-  X(MB_STORE_BOOLEAN, "boolean")                                               \
-  X(MB_STORE_TEXT, "text")                                                     \
-  X(MB_STORE_BLOB, "blob")                                                     \
-  X(MB_STORE_UUID, "uuid")                                                     \
-  X(MB_STORE_DECIMAL, "decimal")                                               \
-  X(MB_STORE_DATE, "date")                                                     \
-  X(MB_STORE_TIME, "time")                                                     \
-  X(MB_STORE_DATETIME, "datetime")                                             \
-  X(MB_STORE_TIMESTAMP, "timestamp")                                           \
-  X(MB_STORE_JSON, "json")                                                     \
-  X(MB_STORE_ENUM, "enum")                                                     \
+#define MB_STORAGE_TYPES(X)            \
+  X(MB_STORE_INTEGER8, "integer8")     \
+  X(MB_STORE_INTEGER16, "integer16")   \
+  X(MB_STORE_INTEGER32, "integer32")   \
+  X(MB_STORE_INTEGER64, "integer64")   \
+  X(MB_STORE_UNSIGNED64, "unsigned64") \
+  X(MB_STORE_FLOAT, "float")           \
+  X(MB_STORE_DOUBLE, "double")         \
+  X(MB_STORE_BOOLEAN, "boolean")       \
+  X(MB_STORE_TEXT, "text")             \
+  X(MB_STORE_BLOB, "blob")             \
+  X(MB_STORE_UUID, "uuid")             \
+  X(MB_STORE_DECIMAL, "decimal")       \
+  X(MB_STORE_DATE, "date")             \
+  X(MB_STORE_TIME, "time")             \
+  X(MB_STORE_DATETIME, "datetime")     \
+  X(MB_STORE_TIMESTAMP, "timestamp")   \
+  X(MB_STORE_JSON, "json")             \
+  X(MB_STORE_ENUM, "enum")             \
   X(MB_STORE_LIST, "list")
 
 enum mb_storage_type {
@@ -564,13 +589,13 @@ typedef struct mb_result {
 
 /* What prepare found out. */
 typedef struct mb_prepared {
-  size_t consumed;       /* bytes of the text up to the end of the first
-                            statement; 0: unknown, or all */
-  int n_parameters;      /* -1: unknown */
-  bool reads_only;       /* it changes nothing, as far as the library knows */
-  bool changes_session;  /* it leaves settings behind that others would see */
-  bool returns_rows;     /* it has columns */
-  bool empty;            /* the text holds no statement; there is no mb_stmt */
+  size_t consumed;      /* bytes of the text up to the end of the first
+                           statement; 0: unknown, or all */
+  int n_parameters;     /* -1: unknown */
+  bool reads_only;      /* it changes nothing, as far as the library knows */
+  bool changes_session; /* it leaves settings behind that others would see */
+  bool returns_rows;    /* it has columns */
+  bool empty;           /* the text holds no statement; there is no mb_stmt */
 } mb_prepared;
 
 typedef struct mb_execute_options {
@@ -619,11 +644,11 @@ typedef struct mb_driver {
   uint32_t abi;  /* MB_DRIVER_ABI; checked before anything else is read */
   uint32_t size; /* sizeof(mb_driver); the core reads NULL beyond it */
 
-  const char *name;                 /* "sqlite" */
-  const char *const *schemes;       /* of URLs; NULL at the end */
-  const char *database_name;        /* for people: "SQLite" */
+  const char *name;                     /* "sqlite" */
+  const char *const *schemes;           /* of URLs; NULL at the end */
+  const char *database_name;            /* for people: "SQLite" */
   const char *(*library_version)(void); /* of the library that is running */
-  const mb_option_spec *options;    /* ends with a NULL name */
+  const mb_option_spec *options;        /* ends with a NULL name */
 
   /* FACTORY */
 
@@ -675,7 +700,8 @@ typedef struct mb_driver {
   mb_status (*reset)(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
       mb_op *op, mb_error *error);
   const mb_capability *(*capability)(mb_driver_conn *conn);
-  /* What the session says, not what was called.  No I/O. */
+  /* What the session says, not what was called; a begin that has not been sent
+   * yet counts as active.  No I/O. */
   mb_transaction_state (*transaction_state)(mb_driver_conn *conn);
   /* ? Goes on with the call that answered MB_WAIT.  ready: mb_readiness bits,
    * 0 when op->wait.deadline_ns has come.  Required where MB_WAIT is ever
@@ -700,9 +726,9 @@ typedef struct mb_driver {
   mb_status (*execute)(mb_driver_stmt *stmt, const mb_value *params, size_t n,
       const mb_execute_options *options, mb_result *result, mb_op *op,
       mb_error *error);
-  /* ? Runs once for each of rows groups of n parameters; error->row counts from
-   * 1.  Totals are the sums, last_id the first.  May wait.  NULL: the core runs
-   * it row by row. */
+  /* ? Runs once for each of rows groups of n parameters; rows that come back
+   * are thrown away.  error->row counts from 1. Totals are the sums, last_id
+   * the first.  May wait.  NULL: the core runs it row by row. */
   mb_status (*execute_many)(mb_driver_stmt *stmt, const mb_value *params,
       size_t n, size_t rows, mb_result *result, mb_op *op, mb_error *error);
   /* MB_ROW: row has n_columns values that live until the next call on the
@@ -719,8 +745,8 @@ typedef struct mb_driver {
       mb_driver_stmt *stmt, mb_result *result, mb_op *op, mb_error *error);
   /* Ends a run early (or one that has ended: nothing to do); the statement can
    * be run again.  Never changes what the statement did.  May wait. */
-  mb_status (*finish)(mb_driver_stmt *stmt, mb_finish_mode mode, mb_op *op,
-      mb_error *error);
+  mb_status (*finish)(
+      mb_driver_stmt *stmt, mb_finish_mode mode, mb_op *op, mb_error *error);
   /* Frees the statement; what must be sent travels with the next request. */
   void (*close_statement)(mb_driver_stmt *stmt);
 
@@ -732,11 +758,13 @@ typedef struct mb_driver {
   /* ? Runs with parameters and without preparing, in one trip; then as execute.
    * May wait.  NULL: the core prepares. */
   mb_status (*query_once)(mb_driver_conn *conn, const char *sql, size_t size,
-      const mb_value *params, size_t n, mb_driver_stmt **out,
-      mb_result *result, mb_op *op, mb_error *error);
+      const mb_value *params, size_t n, mb_driver_stmt **out, mb_result *result,
+      mb_op *op, mb_error *error);
 
   /* BATCH ? all or none.  Between begin and end, execute queues and answers
-   * MB_DONE; pipeline_next gives the results in order, answered as execute. */
+   * MB_DONE; pipeline_next gives the results in order, answered as execute;
+   * MB_DONE with *stmt NULL: none is left up to the sync.  After MB_ERROR the
+   * entries up to the sync were not run, and are not given. */
   mb_status (*pipeline_begin)(mb_driver_conn *conn, mb_error *error);
   mb_status (*pipeline_sync)(mb_driver_conn *conn, mb_op *op, mb_error *error);
   mb_status (*pipeline_next)(mb_driver_conn *conn, mb_driver_stmt **stmt,
@@ -744,18 +772,21 @@ typedef struct mb_driver {
   mb_status (*pipeline_end)(mb_driver_conn *conn, mb_op *op, mb_error *error);
 
   /* BULK ? all or none of a direction.  abort NULL ends well, else it is the
-   * reason to undo the load.  All may wait. */
+   * reason to undo the load, and MB_DONE says that this is done.  copy_out_get
+   * answers MB_ROW with bytes that live until the next call, then MB_DONE.  end
+   * fills the totals.  All may wait. */
   mb_status (*copy_in_begin)(mb_driver_conn *conn, const char *sql, size_t size,
-      mb_result *result, mb_op *op, mb_error *error);
+      mb_op *op, mb_error *error);
   mb_status (*copy_in_put)(mb_driver_conn *conn, const char *data, size_t size,
       mb_op *op, mb_error *error);
-  mb_status (*copy_in_end)(
-      mb_driver_conn *conn, const char *abort, mb_op *op, mb_error *error);
+  mb_status (*copy_in_end)(mb_driver_conn *conn, const char *abort,
+      mb_result *result, mb_op *op, mb_error *error);
   mb_status (*copy_out_begin)(mb_driver_conn *conn, const char *sql,
-      size_t size, mb_result *result, mb_op *op, mb_error *error);
+      size_t size, mb_op *op, mb_error *error);
   mb_status (*copy_out_get)(mb_driver_conn *conn, const char **data,
       size_t *size, mb_op *op, mb_error *error);
-  mb_status (*copy_out_end)(mb_driver_conn *conn, mb_op *op, mb_error *error);
+  mb_status (*copy_out_end)(
+      mb_driver_conn *conn, mb_result *result, mb_op *op, mb_error *error);
 
   /* TRANSACTION ? each.  NULL: the core sends the standard's SQL.  begin may
    * travel with the next request; rollback is called for a transaction that the
@@ -795,8 +826,8 @@ typedef struct mb_driver {
    * not grow.  Answered as execute; *out stays NULL where there are no rows.
    * An unknown name is MB_UNSUPPORTED.  May wait. */
   mb_status (*command)(mb_driver_conn *conn, const char *name,
-      const mb_value *values, size_t n, mb_driver_stmt **out,
-      mb_result *result, mb_op *op, mb_error *error);
+      const mb_value *values, size_t n, mb_driver_stmt **out, mb_result *result,
+      mb_op *op, mb_error *error);
 } mb_driver;
 
 #endif

@@ -18,16 +18,16 @@
 /* The metatable that the core knows a driver by. */
 #define MB_DRIVER_METATABLE "moonbase.driver"
 
-#define MB_DRIVER_MODULE(name, pointer)                                        \
-  __attribute__((visibility("default"))) int luaopen_moonbase_driver_##name(   \
-      lua_State *L);                                                           \
-  int luaopen_moonbase_driver_##name(lua_State *L)                             \
-  {                                                                            \
-    const mb_driver **held = lua_newuserdata(L, sizeof *held);                 \
-    *held = (pointer);                                                         \
-    luaL_newmetatable(L, MB_DRIVER_METATABLE);                                 \
-    lua_setmetatable(L, -2);                                                   \
-    return 1;                                                                  \
+#define MB_DRIVER_MODULE(name, pointer)                                      \
+  __attribute__((visibility("default"))) int luaopen_moonbase_driver_##name( \
+      lua_State *L);                                                         \
+  int luaopen_moonbase_driver_##name(lua_State *L)                           \
+  {                                                                          \
+    const mb_driver **held = lua_newuserdata(L, sizeof *held);               \
+    *held = (pointer);                                                       \
+    luaL_newmetatable(L, MB_DRIVER_METATABLE);                               \
+    lua_setmetatable(L, -2);                                                 \
+    return 1;                                                                \
   }
 
 #endif

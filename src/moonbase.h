@@ -137,12 +137,13 @@ typedef struct mb_settings {
 MB_CHECKED mb_status mb_pool_open(const mb_driver *driver, const char *url,
     const mb_option *options, size_t n, mb_pool **out, mb_error *error);
 
-/* The scheme of a URL: copied to out (cut if longer), which is empty when the
- * URL has none. */
+/* The scheme of a URL: copied to out, which is empty when the URL has none or
+ * it does not fit. */
 void mb_url_scheme(const char *url, char *out, size_t size);
 
-/* Stops lending, closes idle connections, waits up to timeout_ns for borrowers
- * and takes the rest from them, then gives the reference back.  Safe to call
+/* Stops lending, closes idle connections and those that the calling thread has
+ * borrowed, waits up to timeout_ns for other borrowers, then gives the
+ * reference back.  What is given back later is closed then.  Safe to call
  * while others hold references: they get "closed". */
 void mb_pool_close(mb_pool *pool, int64_t timeout_ns);
 /* The same without the last step: the pool stays readable. */
@@ -290,6 +291,41 @@ void mb_conn_set_fresh(mb_conn *conn);
  * change of the session by a user. */
 void mb_conn_set_setup(mb_conn *conn, bool setup);
 
+/*
+ * For callers between whose steps anything may happen on the same thread, as
+ * functions of a program or its finalizers.  A connection that is held is not
+ * closed or cleaned, whoever gives it back: that waits for the last
+ * mb_conn_let. While its values are being read, no call is let in.  Both nest.
+ */
+typedef struct mb_conn_guard {
+  atomic_uint held;
+  atomic_uint read;
+} mb_conn_guard; /* an mb_conn begins with it */
+
+static inline void mb_conn_hold(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  atomic_store_explicit(&guard->held,
+      atomic_load_explicit(&guard->held, memory_order_relaxed) + 1,
+      memory_order_relaxed);
+}
+void mb_conn_let(mb_conn *conn);
+
+static inline void mb_conn_read_begin(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  atomic_store_explicit(&guard->read,
+      atomic_load_explicit(&guard->read, memory_order_relaxed) + 1,
+      memory_order_relaxed);
+}
+static inline void mb_conn_read_end(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  atomic_store_explicit(&guard->read,
+      atomic_load_explicit(&guard->read, memory_order_relaxed) - 1,
+      memory_order_relaxed);
+}
+
 const mb_capability *mb_conn_capability(const mb_conn *conn);
 MB_CHECKED mb_status mb_conn_ping(
     mb_conn *conn, const mb_call *call, mb_error *error);
@@ -309,7 +345,9 @@ void mb_conn_on_event(mb_conn *conn,
 /*
  * Non-blocking use.  On a connection that was made non-blocking an operation
  * that cannot go on answers MB_WAIT; the caller waits for what mb_conn_wait
- * says and calls mb_conn_resume, whose last answer is the operation's.
+ * says and calls mb_conn_resume, whose last answer is the operation's.  Until
+ * then everything that the operation was given by pointer stays valid, but for
+ * error, which each call has its own of.
  */
 void mb_conn_set_blocking(mb_conn *conn, bool blocking);
 void mb_conn_wait(const mb_conn *conn, mb_wait *out);
@@ -319,7 +357,8 @@ MB_CHECKED mb_status mb_conn_resume(
 /* --- Transactions ------------------------------------------------------- */
 
 /* A transaction or savepoint; a plain value that may be copied and outlive what
- * it names.  Its members are the library's. */
+ * it names, but not the connection (see mb_conn_ref).  Its members are the
+ * library's. */
 typedef struct mb_tx {
   mb_conn *conn;
   uint64_t borrow;
@@ -382,8 +421,7 @@ mb_style mb_stmt_style(const mb_stmt *stmt);
 size_t mb_stmt_n_parameters(const mb_stmt *stmt);
 /* The name of parameter index (from 0); NULL for other styles. */
 const char *mb_stmt_parameter(const mb_stmt *stmt, size_t index, size_t *size);
-/* The name that a misspelt one comes next to; *name is NULL when none is near.
- */
+/* The name nearest to a misspelt one; *name is NULL when none is near. */
 void mb_suggest_parameter(const mb_stmt *stmt, const char *word, size_t size,
     const char **name, size_t *name_size);
 const char *mb_stmt_text(const mb_stmt *stmt, size_t *size);

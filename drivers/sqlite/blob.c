@@ -8,7 +8,9 @@
  */
 #include "sqlite.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A terminated copy of a text among the values, in room. */
@@ -21,6 +23,21 @@ static bool take_name(const mb_value *value, char *room, size_t size)
   memcpy(room, value->as.bytes.data, value->as.bytes.size);
   room[value->as.bytes.size] = '\0';
   return true;
+}
+
+/* A rowid, which a Lua without such integers has read as digits. */
+static bool take_rowid(const mb_value *value, int64_t *rowid)
+{
+  char text[24];
+  char *end;
+  *rowid = value->as.integer;
+  if (value->tag == MB_INT64)
+    return true;
+  if (!take_name(value, text, sizeof text))
+    return false;
+  errno = 0;
+  *rowid = strtoll(text, &end, 10);
+  return errno == 0 && *end == '\0';
 }
 
 static mb_status read_part(mb_driver_stmt *stmt, sqlite3_blob *blob,
@@ -36,8 +53,7 @@ static mb_status read_part(mb_driver_stmt *stmt, sqlite3_blob *blob,
   stmt->bytes = conn->host->allocate((size_t)size + 1);
   if (stmt->bytes == NULL)
     return sl_out_of_memory(conn->host, error);
-  const int code =
-      sqlite3_blob_read(blob, stmt->bytes, (int)size, (int)offset);
+  const int code = sqlite3_blob_read(blob, stmt->bytes, (int)size, (int)offset);
   return code == SQLITE_OK ? MB_OK : sl_fail(conn, code, SL_RUNNING, error);
 }
 
@@ -47,7 +63,8 @@ mb_status sl_open_blob(mb_driver_conn *conn, const mb_value *values, size_t n,
   static const char *const names[] = {"bytes", "size"};
   static const mb_tag tags[] = {MB_BLOB, MB_INT64};
   char texts[3][256];
-  if (n != 6 || values[3].tag != MB_INT64 || values[4].tag != MB_INT64 ||
+  int64_t rowid;
+  if (n != 6 || !take_rowid(&values[3], &rowid) || values[4].tag != MB_INT64 ||
       values[5].tag != MB_INT64 || values[4].as.integer < 0 ||
       values[5].as.integer < 0 || values[5].as.integer > INT_MAX)
     return conn->host->fail(error, MB_USAGE,
@@ -60,15 +77,19 @@ mb_status sl_open_blob(mb_driver_conn *conn, const mb_value *values, size_t n,
     return MB_ERROR;
 
   sqlite3_blob *blob = NULL;
-  const int code = sqlite3_blob_open(conn->db, texts[0], texts[1], texts[2],
-      values[3].as.integer, 0, &blob);
+  const int code = sqlite3_blob_open(
+      conn->db, texts[0], texts[1], texts[2], rowid, 0, &blob);
   if (code != SQLITE_OK) {
-    (void)sl_fail(conn, code, SL_PREPARING, error);
+    /* A table or column that is not there is as in a text. */
+    const char *message = sqlite3_errmsg(conn->db);
+    const bool is_name = strncmp(message, "no such table", 13) == 0 ||
+                         strncmp(message, "no such column", 14) == 0;
+    (void)sl_fail(conn, code, is_name ? SL_PREPARING : SL_RUNNING, error);
     (void)sqlite3_blob_close(blob);
     return MB_ERROR;
   }
-  const mb_status status = read_part(
-      stmt, blob, values[4].as.integer, values[5].as.integer, error);
+  const mb_status status =
+      read_part(stmt, blob, values[4].as.integer, values[5].as.integer, error);
   (void)sqlite3_blob_close(blob);
   return status;
 }

@@ -56,28 +56,31 @@ static const char *origin(
   return ask != NULL ? ask(stmt, index) : NULL;
 }
 
-static signed nullable_of(
-    mb_driver_stmt *stmt, int index, const char *table)
+/* Of a column that is INTEGER and in the primary key it is not told: only alone
+ * in it, it stands for the rowid and is never NULL. */
+static signed nullable_of(mb_driver_stmt *stmt, int index, const char *table)
 {
-  const char *column =
-      origin(sqlite3_column_origin_name, stmt->stmt, index);
+  const char *column = origin(sqlite3_column_origin_name, stmt->stmt, index);
+  const char *type = NULL;
   int not_null = 0;
   int primary_key = 0;
   if (table == NULL || column == NULL ||
       sqlite3_table_column_metadata(stmt->conn->db,
           origin(sqlite3_column_database_name, stmt->stmt, index), table,
-          column, NULL, NULL, &not_null, &primary_key, NULL) != SQLITE_OK)
+          column, &type, NULL, &not_null, &primary_key, NULL) != SQLITE_OK)
+    return -1;
+  if (primary_key && !not_null && type != NULL &&
+      sqlite3_stricmp(type, "integer") == 0)
     return -1;
   return !not_null;
 }
 
-static mb_status make_room(mb_driver_stmt *stmt, size_t n, size_t text_size,
-    mb_error *error)
+static mb_status make_room(
+    mb_driver_stmt *stmt, size_t n, size_t text_size, mb_error *error)
 {
   const mb_host *host = stmt->conn->host;
   if (n > stmt->columns_room) {
-    mb_column *columns =
-        host->reallocate(stmt->columns, n * sizeof *columns);
+    mb_column *columns = host->reallocate(stmt->columns, n * sizeof *columns);
     if (columns == NULL)
       return sl_out_of_memory(host, error);
     stmt->columns = columns;
@@ -162,8 +165,8 @@ mb_status sl_make_columns(mb_driver_stmt *stmt, const char *const *names,
   if (make_room(stmt, n, 0, error) != MB_OK)
     return MB_ERROR;
   for (size_t i = 0; i < n; i++)
-    stmt->columns[i] = (mb_column){
-        .name = names[i], .tag = column_tags[i], .nullable = 0};
+    stmt->columns[i] =
+        (mb_column){.name = names[i], .tag = column_tags[i], .nullable = 0};
   stmt->n_columns = n;
   stmt->columns_serial++;
   return MB_OK;

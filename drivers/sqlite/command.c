@@ -16,8 +16,8 @@ static const struct {
 
 static const struct {
   const char *name;
-  mb_status (*run)(mb_driver_conn *conn, const mb_value *values, size_t n,
-      mb_error *error);
+  mb_status (*run)(
+      mb_driver_conn *conn, const mb_value *values, size_t n, mb_error *error);
 } without_rows[] = {
     {"create_function", sl_create_function},
     {"create_aggregate", sl_create_aggregate},
@@ -25,8 +25,8 @@ static const struct {
 };
 
 static mb_status open_rows(mb_driver_conn *conn, size_t which,
-    const mb_value *values, size_t n, mb_driver_stmt **out,
-    mb_result *result, mb_error *error)
+    const mb_value *values, size_t n, mb_driver_stmt **out, mb_result *result,
+    mb_error *error)
 {
   mb_driver_stmt *stmt = conn->host->allocate(sizeof *stmt);
   if (stmt == NULL)

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define NS_PER_MS INT64_C(1000000)
-/* Instructions of SQLite's machine between two looks at the clock: some 10 us. */
+/* Instructions of SQLite's machine between two looks at the clock: some 10 us.
+ */
 #define WATCH_INTERVAL 1000
 /* How long a change of the journal mode is tried for. */
 #define WAL_TRIES 50
@@ -17,8 +18,10 @@
 
 static int on_progress(void *argument)
 {
-  const mb_driver_conn *conn = argument;
-  return conn->op != NULL && mb_op_stopped(conn->host, conn->op);
+  mb_driver_conn *conn = argument;
+  if (conn->op != NULL && mb_op_stopped(conn->host, conn->op))
+    conn->discarding = true;
+  return conn->discarding || conn->collation_failed;
 }
 
 /* Tries again every millisecond: SQLite's own handler sleeps longer the longer
@@ -41,12 +44,16 @@ static int on_busy(void *argument, int tries)
 
 void sl_watch(mb_driver_conn *conn, mb_op *op)
 {
+  const bool watch = op->bounded || conn->has_collations;
   conn->op = op;
   conn->busy_handled = false;
-  if (op->bounded != conn->watching) {
-    conn->watching = op->bounded;
-    sqlite3_progress_handler(conn->db, op->bounded ? WATCH_INTERVAL : 0,
-        op->bounded ? on_progress : NULL, conn);
+  conn->callback_failed = false;
+  conn->collation_failed = false;
+  conn->discarding = false;
+  if (watch != conn->watching) {
+    conn->watching = watch;
+    sqlite3_progress_handler(
+        conn->db, watch ? WATCH_INTERVAL : 0, watch ? on_progress : NULL, conn);
   }
 }
 
@@ -55,9 +62,8 @@ static bool only_asks(const char *pragma)
 {
   static const char *const asking[] = {"application_id", "foreign_key_check",
       "foreign_key_list", "incremental_vacuum", "index_info", "index_list",
-      "index_xinfo", "integrity_check", "optimize", "quick_check",
-      "table_info", "table_list", "table_xinfo", "user_version",
-      "wal_checkpoint"};
+      "index_xinfo", "integrity_check", "optimize", "quick_check", "table_info",
+      "table_list", "table_xinfo", "user_version", "wal_checkpoint"};
   for (size_t i = 0; i < sizeof asking / sizeof asking[0]; i++)
     if (sqlite3_stricmp(pragma, asking[i]) == 0)
       return true;
@@ -72,7 +78,8 @@ static void note_name(char *room, size_t size, const char *name)
     memcpy(room, name, length + 1);
 }
 
-/* Refuses nothing: it looks at what a text does while it is prepared. */
+/* Looks at what a text does while it is prepared.  It refuses nothing but the
+ * way out of a transaction that only reads. */
 static int on_authorize(void *argument, int action, const char *first,
     const char *second, const char *schema, const char *inside)
 {
@@ -91,10 +98,17 @@ static int on_authorize(void *argument, int action, const char *first,
     sight->updates |= inside == NULL;
     break;
   case SQLITE_PRAGMA:
+    if (conn->read_only && second != NULL &&
+        sqlite3_stricmp(first, "query_only") == 0)
+      return SQLITE_DENY;
+    if (sqlite3_stricmp(first, "journal_mode") == 0) {
+      sight->names_journal = true;
+      if (second != NULL)
+        conn->wal = SL_WAL_SETTLED;
+    }
     if (second != NULL && !only_asks(first)) {
       sight->changes_session = true;
-      sight->sets_busy_timeout |=
-          sqlite3_stricmp(first, "busy_timeout") == 0;
+      sight->sets_busy_timeout |= sqlite3_stricmp(first, "busy_timeout") == 0;
     }
     break;
   case SQLITE_ATTACH:
@@ -136,6 +150,9 @@ static int run(mb_driver_conn *conn, const char *sql, char *word, size_t size)
 void sl_take_busy_timeout(mb_driver_conn *conn)
 {
   char word[32] = "";
+  if (!conn->sight.sets_busy_timeout)
+    return;
+  conn->sight.sets_busy_timeout = false;
   if (run(conn, "pragma busy_timeout", word, sizeof word) == SQLITE_OK) {
     int64_t ms = 0;
     for (const char *at = word; *at >= '0' && *at <= '9'; at++)
@@ -150,10 +167,13 @@ void sl_want_wal(mb_driver_conn *conn)
   if (conn->wal != SL_WAL_WANTED)
     return;
   conn->wal = SL_WAL_SETTLED;
-  /* SQLite does not call the busy handler for this lock.  Somebody who keeps the
-   * file open for long keeps its mode, too. */
+  /* SQLite does not call the busy handler for this lock.  Somebody who keeps
+   * the file open for long keeps its mode, too. */
   for (int i = 0; i < WAL_TRIES; i++) {
-    if (run(conn, "pragma journal_mode = wal", NULL, 0) != SQLITE_BUSY)
+    const int code = run(conn, "pragma journal_mode = wal", NULL, 0);
+    if (code == SQLITE_NOMEM)
+      conn->wal = SL_WAL_WANTED; /* by the next write */
+    if (code != SQLITE_BUSY)
       break;
     if (mb_op_stopped(conn->host, conn->op))
       break;
@@ -187,6 +207,19 @@ static mb_status load_extensions(mb_driver_conn *conn, mb_error *error)
   return MB_OK;
 }
 
+static mb_status refuse_pragma(
+    mb_driver_conn *conn, int code, size_t index, mb_error *error)
+{
+  char hint[64];
+  (void)sl_fail(conn, code, SL_RUNNING, error);
+  if ((code & 0xFF) == SQLITE_ERROR)
+    error->class = MB_SYNTAX;
+  (void)snprintf(
+      hint, sizeof hint, "it is number %zu of the option pragma", index + 1);
+  conn->host->error_set(error, MB_HINT, hint, strlen(hint));
+  return MB_ERROR;
+}
+
 static mb_status run_pragmas(mb_driver_conn *conn, mb_error *error)
 {
   for (size_t i = 0; i < conn->connector->n_pragmas; i++) {
@@ -197,9 +230,8 @@ static mb_status run_pragmas(mb_driver_conn *conn, mb_error *error)
     const int code = run(conn, sql, NULL, 0);
     sqlite3_free(sql);
     if (code != SQLITE_OK)
-      return sl_fail(conn, code, SL_CONNECTING, error);
-    if (conn->sight.sets_busy_timeout)
-      sl_take_busy_timeout(conn);
+      return refuse_pragma(conn, code, i, error);
+    sl_take_busy_timeout(conn);
   }
   return MB_OK;
 }
@@ -216,8 +248,7 @@ static void configure(mb_driver_conn *conn)
       {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
   };
   for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
-    (void)sqlite3_db_config(
-        conn->db, wanted[i].option, wanted[i].value, NULL);
+    (void)sqlite3_db_config(conn->db, wanted[i].option, wanted[i].value, NULL);
   (void)sqlite3_extended_result_codes(conn->db, 1);
   (void)sqlite3_busy_handler(conn->db, on_busy, conn);
   (void)sqlite3_set_authorizer(conn->db, on_authorize, conn);
@@ -233,8 +264,8 @@ static mb_status look_at_file(mb_driver_conn *conn, mb_error *error)
   const mb_driver_connector *connector = conn->connector;
   const bool can_change = !connector->in_memory && !connector->keeps_journal &&
                           sqlite3_db_readonly(conn->db, "main") == 0;
-  conn->wal = can_change && strcmp(mode, "wal") != 0 ? SL_WAL_WANTED
-                                                      : SL_WAL_SETTLED;
+  conn->wal =
+      can_change && strcmp(mode, "wal") != 0 ? SL_WAL_WANTED : SL_WAL_SETTLED;
   const int synced = run(conn, "pragma synchronous = normal", NULL, 0);
   return synced == SQLITE_OK ? MB_OK
                              : sl_fail(conn, synced, SL_CONNECTING, error);
@@ -256,7 +287,7 @@ static void fill_capability(mb_driver_conn *conn)
           .compound = MB_COMPOUND_TRIGGER,
           .placeholder = MB_PLACEHOLDER_NATIVE},
       .sql = true,
-      .returning = sqlite3_libversion_number() >= 3035000,
+      .returning = true,
       .upsert = true,
       .savepoints = true,
       .read_only_transactions = true,
@@ -269,8 +300,8 @@ static void fill_capability(mb_driver_conn *conn)
       .backward_pagination = true,
       .isolation_levels = MB_SERIALIZABLE,
       .transaction_modes = MB_DEFERRED | MB_IMMEDIATE | MB_EXCLUSIVE,
-      .max_parameters = (unsigned)sqlite3_limit(
-          conn->db, SQLITE_LIMIT_VARIABLE_NUMBER, -1),
+      .max_parameters =
+          (unsigned)sqlite3_limit(conn->db, SQLITE_LIMIT_VARIABLE_NUMBER, -1),
       .statement_cache = 256,
       .native_varchar = false,
       .parameter_types = basic | carried,
@@ -329,8 +360,8 @@ mb_status sl_connect(mb_driver_connector *connector,
   if (conn->cancel == NULL)
     return sl_out_of_memory(host, error);
 
-  const int code = sqlite3_open_v2(
-      connector->file, &conn->db, connector->open_flags, NULL);
+  const int code =
+      sqlite3_open_v2(connector->file, &conn->db, connector->open_flags, NULL);
   if (conn->db == NULL)
     return sl_out_of_memory(host, error);
   conn->cancel->db = conn->db;
@@ -350,8 +381,7 @@ mb_status sl_connect(mb_driver_connector *connector,
 
 static void lock(mb_driver_cancel *cancel)
 {
-  while (atomic_flag_test_and_set_explicit(
-      &cancel->lock, memory_order_acquire))
+  while (atomic_flag_test_and_set_explicit(&cancel->lock, memory_order_acquire))
     continue; /* held for a few instructions only */
 }
 

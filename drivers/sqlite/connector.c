@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define VERSION_MIN 3040000
+
 const mb_option_spec sl_options[] = {
     {"path", MB_OPTION_TEXT, NULL},
     {"mode", MB_OPTION_TEXT, "ro rw rwc memory"},
@@ -30,8 +32,7 @@ static bool is_uri_parameter(const char *name)
          strcmp(name, "extensions") != 0;
 }
 
-static const char *find(
-    const mb_option *options, size_t n, const char *name)
+static const char *find(const mb_option *options, size_t n, const char *name)
 {
   const char *value = NULL;
   for (size_t i = 0; i < n; i++)
@@ -40,8 +41,8 @@ static const char *find(
   return value;
 }
 
-static bool is(const mb_option *options, size_t n, const char *name,
-    const char *wanted)
+static bool is(
+    const mb_option *options, size_t n, const char *name, const char *wanted)
 {
   const char *value = find(options, n, name);
   return value != NULL && strcmp(value, wanted) == 0;
@@ -77,7 +78,7 @@ static void write_uri(
 
 static size_t size_of_texts(const mb_option *options, size_t n)
 {
-  size_t size = sizeof "sqlite:";
+  size_t size = sizeof "sqlite:./";
   for (size_t i = 0; i < n; i++)
     size += strlen(options[i].name) + 3 * strlen(options[i].value) + 3;
   return size;
@@ -91,6 +92,13 @@ static bool chooses_journal(const char *pragma)
   if (dot != NULL && dot < pragma + strcspn(pragma, "=("))
     pragma = dot + 1;
   return sqlite3_strnicmp(pragma, "journal_mode", 12) == 0;
+}
+
+/* Whether something follows the first semicolon: SQLite would not run it. */
+static bool is_several(const char *pragma)
+{
+  const char *rest = strchr(pragma, ';');
+  return rest != NULL && rest[strspn(rest, "; \t\r\n")] != '\0';
 }
 
 static mb_status copy_lists(mb_driver_connector *connector,
@@ -107,6 +115,10 @@ static mb_status copy_lists(mb_driver_connector *connector,
       continue;
     const size_t size = strlen(options[i].value) + 1;
     memcpy(at, options[i].value, size);
+    if (pragma && is_several(at))
+      return host->fail(error, MB_CONNECTOR_VALIDATION,
+          "pragma: number %zu of them is more than one setting",
+          connector->n_pragmas + 1);
     if (pragma) {
       connector->pragmas[connector->n_pragmas++] = at;
       connector->keeps_journal |= chooses_journal(at);
@@ -136,26 +148,32 @@ static mb_status fill(mb_driver_connector *connector, const mb_option *options,
     uri |= is_uri_parameter(options[i].name);
   if (uri)
     write_uri(connector->file, path, options, n);
-  else
-    (void)strcpy(connector->file, path);
+  else /* some builds of SQLite take "file:…" for a URI unasked */
+    (void)sprintf(connector->file, "%s%s",
+        strncmp(path, "file:", 5) == 0 ? "./" : "", path);
   (void)sprintf(connector->url, "sqlite:%s", path);
   (void)strcpy(connector->path, path);
 
   connector->open_flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
                           SQLITE_OPEN_NOMUTEX | (uri ? SQLITE_OPEN_URI : 0);
+  const bool memory_vfs = is(options, n, "vfs", "memdb");
   connector->in_memory = path[0] == '\0' || strcmp(path, ":memory:") == 0 ||
-                         is(options, n, "mode", "memory");
+                         is(options, n, "mode", "memory") || memory_vfs;
   connector->read_only =
       is(options, n, "mode", "ro") || is(options, n, "immutable", "1");
-  connector->shared = is(options, n, "cache", "shared");
-  return copy_lists(
-      connector, options, n, connector->memory + 3 * size, error);
+  connector->shared =
+      is(options, n, "cache", "shared") || (memory_vfs && path[0] == '/');
+  return copy_lists(connector, options, n, connector->memory + 3 * size, error);
 }
 
 mb_status sl_open_connector(const mb_host *host, const mb_option *options,
     size_t n, mb_driver_connector **out, mb_connector_info *info,
     mb_error *error)
 {
+  if (sqlite3_libversion_number() < VERSION_MIN)
+    return host->fail(error, MB_UNSUPPORTED,
+        "SQLite 3.40 or a later one is needed, and this is %s",
+        sqlite3_libversion());
   if (find(options, n, "path") == NULL)
     return host->fail(error, MB_CONNECTOR_VALIDATION,
         "path: missing; write sqlite:FILE, or sqlite::memory:");
@@ -173,7 +191,7 @@ mb_status sl_open_connector(const mb_host *host, const mb_option *options,
       .database = connector->path,
       .file = connector->in_memory ? NULL : connector->path,
       .max_connections = connector->in_memory && !connector->shared ? 1 : 0,
-      .is_memory = connector->in_memory,
+      .is_the_database = connector->in_memory,
   };
   return MB_OK;
 }

@@ -2,8 +2,8 @@
  * constraint.c: the name of the constraint that a statement broke.
  *
  * SQLite tells the columns only.  The name is that of the index on just these
- * columns, or, where SQLite has made the index by itself for a constraint of the
- * table, the name that the table's text gives to that constraint.
+ * columns, or, where SQLite has made the index by itself for a constraint of
+ * the table, the name that the table's text gives to that constraint.
  */
 #include "sqlite.h"
 
@@ -100,8 +100,7 @@ static token next(const char **text)
 
 static bool is_word(const token *found, const char *word)
 {
-  return found->kind == 'w' &&
-         same(found->at, found->size, word, strlen(word));
+  return found->kind == 'w' && same(found->at, found->size, word, strlen(word));
 }
 
 static bool is_name(const token *found)
@@ -147,8 +146,10 @@ static bool fits(
   return same_words(&own, columns);
 }
 
-/* Finds CONSTRAINT name UNIQUE or PRIMARY KEY over these columns. */
-static bool find_in_table(const char *text, const words *columns, token *out)
+/* Finds CONSTRAINT name UNIQUE or PRIMARY KEY, as kind says, over these
+ * columns. */
+static bool find_in_table(
+    const char *text, const char *kind, const words *columns, token *out)
 {
   definition read = {.name = {.kind = 0}};
   int depth = 0;
@@ -167,9 +168,10 @@ static bool find_in_table(const char *text, const words *columns, token *out)
       if (is_word(&found, "constraint")) {
         read.name = next(&text);
       } else if (is_word(&found, "unique") || is_word(&found, "primary")) {
+        const bool wanted = is_word(&found, kind);
         if (is_word(&found, "primary"))
           (void)next(&text); /* KEY */
-        if (fits(&text, &read, columns) && is_name(&read.name)) {
+        if (fits(&text, &read, columns) && wanted && is_name(&read.name)) {
           *out = read.name;
           return true;
         }
@@ -221,8 +223,7 @@ static bool find_index(
       "pragma_index_info(l.name) i where l.\"unique\" and l.origin = 'c' "
       "order by l.seq, i.seqno";
   const char *table = error->room + error->fields[MB_TABLE].at;
-  sqlite3_stmt *stmt =
-      prepare(conn, sql, table, error->fields[MB_TABLE].size);
+  sqlite3_stmt *stmt = prepare(conn, sql, table, error->fields[MB_TABLE].size);
   bool found = false;
   size_t matched = 0;
   while (!found && stmt != NULL && sqlite3_step(stmt) == SQLITE_ROW) {
@@ -246,8 +247,8 @@ static bool find_index(
 }
 
 /* Finds the name that the table's own text gives. */
-static void find_in_text(
-    mb_driver_conn *conn, const words *columns, mb_error *error)
+static void find_in_text(mb_driver_conn *conn, const char *kind,
+    const words *columns, mb_error *error)
 {
   const char *table = error->room + error->fields[MB_TABLE].at;
   sqlite3_stmt *stmt = prepare(conn,
@@ -258,7 +259,7 @@ static void find_in_text(
   if (stmt != NULL && sqlite3_step(stmt) == SQLITE_ROW) {
     const char *text = (const char *)sqlite3_column_text(stmt, 0);
     token name;
-    if (text != NULL && find_in_table(text, columns, &name))
+    if (text != NULL && find_in_table(text, kind, columns, &name))
       conn->host->error_set(error, MB_CONSTRAINT_NAME, name.at, name.size);
   }
   (void)sqlite3_finalize(stmt);
@@ -266,7 +267,7 @@ static void find_in_text(
 
 void sl_name_constraint(mb_driver_conn *conn, mb_error *error)
 {
-  words columns;
+  words columns = {.n = 0};
   if ((error->constraint_kind != MB_CONSTRAINT_UNIQUE &&
           error->constraint_kind != MB_CONSTRAINT_PRIMARY_KEY) ||
       error->fields[MB_TABLE].size == 0 ||
@@ -274,6 +275,8 @@ void sl_name_constraint(mb_driver_conn *conn, mb_error *error)
       error->fields[MB_CONSTRAINT_NAME].size != 0)
     return;
   read_error(error, &columns);
-  if (columns.n <= COLUMNS_MAX && !find_index(conn, &columns, error))
-    find_in_text(conn, &columns, error);
+  const bool primary = error->constraint_kind == MB_CONSTRAINT_PRIMARY_KEY;
+  if (columns.n <= COLUMNS_MAX &&
+      (primary || !find_index(conn, &columns, error)))
+    find_in_text(conn, primary ? "primary" : "unique", &columns, error);
 }

@@ -5,9 +5,10 @@
 #include "../../src/driver.h"
 
 /* The driver; constant. */
+const mb_driver *mb_driver_sqlite(void)
 #if defined(__GNUC__) && !defined(MOONBASE_BUILTIN)
-__attribute__((visibility("default")))
+    __attribute__((visibility("default")))
 #endif
-const mb_driver *mb_driver_sqlite(void);
+    ;
 
 #endif

@@ -23,8 +23,14 @@ static const struct {
   unsigned flags;
   const char *name;
 } codes[] = {
-#define CODE(name, class, flags) {name, class, flags, #name}
-#define PLAIN(name) {name, MB_ENGINE, 0, #name}
+#define CODE(name, class, flags) \
+  {                              \
+    name, class, flags, #name    \
+  }
+#define PLAIN(name)           \
+  {                           \
+    name, MB_ENGINE, 0, #name \
+  }
     PLAIN(SQLITE_ERROR),
     PLAIN(SQLITE_ERROR_MISSING_COLLSEQ),
     PLAIN(SQLITE_ERROR_RETRY),
@@ -143,8 +149,8 @@ static void judge(const mb_driver_conn *conn, int code, enum sl_where where,
   *class = family < N_CODES ? codes[family].class : MB_ENGINE;
   *flags = family < N_CODES ? codes[family].flags : 0;
 
-  if ((code & 0xFF) == SQLITE_ERROR && where == SL_PREPARING)
-    *class = MB_SYNTAX;
+  if ((code & 0xFF) == SQLITE_ERROR && where != SL_RUNNING)
+    *class = where == SL_PREPARING ? MB_SYNTAX : MB_CONNECTIVITY;
   if ((code & 0xFF) == SQLITE_BUSY && *class == MB_TIMEOUT) {
     /* Not asked to wait: SQLite saw that waiting would be a deadlock. */
     if (!conn->busy_handled)
@@ -152,7 +158,7 @@ static void judge(const mb_driver_conn *conn, int code, enum sl_where where,
     else if (conn->op != NULL && mb_op_stopped(conn->host, conn->op))
       *class = MB_CANCELED; /* the core knows whose wish it was */
   }
-  /* The one connection of an in-memory database is worth more than the doubt. */
+  /* An in-memory database's one connection is worth more than the doubt. */
   if (conn->connector->in_memory)
     *flags &= ~(unsigned)MB_CONNECTION_DEAD;
 }
@@ -189,8 +195,8 @@ static void name_columns(
   }
 }
 
-static void name_constraint(const mb_driver_conn *conn, int code,
-    const char *message, mb_error *error)
+static void name_constraint(
+    const mb_driver_conn *conn, int code, const char *message, mb_error *error)
 {
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
     if (kinds[i].code == code)
@@ -224,6 +230,8 @@ mb_status sl_fail_on(mb_driver_conn *conn, sqlite3 *db, int code,
                             ? sqlite3_errmsg(db)
                             : sqlite3_errstr(code);
   judge(conn, code, where, &class, &flags);
+  if (db != conn->db)
+    flags &= ~(unsigned)MB_CONNECTION_DEAD;
   conn->host->fail(error, class, "%s", message);
   error->flags = flags;
   error->native_code = code;
@@ -244,13 +252,13 @@ mb_status sl_fail_on(mb_driver_conn *conn, sqlite3 *db, int code,
         "close them";
     conn->host->error_set(error, MB_HINT, hint, sizeof hint - 1);
   }
-  if (flags & MB_CONNECTION_DEAD)
-    conn->dead = true;
   return MB_ERROR;
 }
 
-mb_status sl_fail(mb_driver_conn *conn, int code, enum sl_where where,
-    mb_error *error)
+mb_status sl_fail(
+    mb_driver_conn *conn, int code, enum sl_where where, mb_error *error)
 {
-  return sl_fail_on(conn, conn->db, code, where, error);
+  const mb_status status = sl_fail_on(conn, conn->db, code, where, error);
+  conn->dead |= (error->flags & MB_CONNECTION_DEAD) != 0;
+  return status;
 }

@@ -2,8 +2,8 @@
  * sqlite.h: what the files of the SQLite driver share.
  *
  * SQLite answers at once or blocks; it never says "wait".  Where it blocks (a
- * long statement, a lock of another process) it calls back, and there the bounds
- * of the operation are kept: sl_watch.
+ * long statement, a lock of another process) it calls back, and there the
+ * bounds of the operation are kept: sl_watch.
  */
 #ifndef MB_DRIVERS_SQLITE_H
 #define MB_DRIVERS_SQLITE_H
@@ -18,14 +18,14 @@
 
 struct mb_driver_connector {
   const mb_host *host;
-  char *file;           /* for sqlite3_open_v2 */
-  char *url;            /* for people */
+  char *file; /* for sqlite3_open_v2 */
+  char *url;  /* for people */
   char *path;
   int open_flags;
   bool in_memory;
-  bool shared;        /* by a shared cache */
-  bool read_only;     /* asked for */
-  bool keeps_journal; /* the user chose a journal mode */
+  bool shared;          /* by several connections */
+  bool read_only;       /* asked for */
+  bool keeps_journal;   /* the user chose a journal mode */
   const char **pragmas; /* as the user wrote them; inside memory */
   size_t n_pragmas;
   const char **extensions;
@@ -38,8 +38,9 @@ typedef struct sl_sight {
   bool inserts; /* into a table that the text names itself */
   bool updates;
   bool changes_session;
-  bool sets_busy_timeout;
-  char table[64];  /* that it inserts into; empty: the name is longer */
+  bool names_journal;
+  bool sets_busy_timeout; /* not yet taken over */
+  char table[64];         /* that it inserts into; empty: the name is longer */
   char schema[64];
 } sl_sight;
 
@@ -54,19 +55,23 @@ struct mb_driver_conn {
 
   /* The operation in flight, for the handlers. */
   mb_op *op;
-  bool watching;        /* the progress handler is set */
-  bool busy_handled;    /* the busy handler ran */
-  bool closing;         /* wait for no lock */
+  bool watching;     /* the progress handler is set */
+  bool busy_handled; /* the busy handler ran */
+  bool closing;      /* wait for no lock */
   int64_t busy_since_ns;
   int64_t busy_timeout_ns;
 
   sl_sight sight;
   enum sl_wal wal;
-  bool query_only; /* begin has made the session read-only */
+  bool read_only;  /* in a transaction that only reads */
+  bool query_only; /* set by it, to be taken back */
   bool dead;
   int64_t last_group; /* of aggregates */
   bool has_callbacks; /* functions of the program are known to SQLite */
+  bool has_collations;
   bool callback_failed;
+  bool collation_failed; /* it was a collation */
+  bool discarding;       /* nobody wants what aggregates that end now give */
   mb_error callback_error;
 
   sqlite3_stmt *begin[3]; /* deferred, immediate, exclusive; NULL: not yet */
@@ -95,14 +100,14 @@ struct mb_driver_stmt {
   /* SL_SQL */
   sqlite3_stmt *stmt;
   int n_parameters;
-  int reprepared;       /* SQLite's count when the columns were read */
+  int reprepared; /* SQLite's count when the columns were read */
   bool reads_only;
+  bool names_journal; /* it asks for its mode or sets it */
   bool inserts, updates, has_rowid, rowid_known;
-  bool sets_busy_timeout;
-  bool first_row;       /* sqlite3_step stands on a row not yet fetched */
+  bool first_row; /* sqlite3_step stands on a row not yet fetched */
   bool running;
-  bool *booleans;       /* columns declared as such */
-  bool is_plain;        /* no column is declared as boolean or JSON */
+  bool *booleans; /* columns declared as such */
+  bool is_plain;  /* no column is declared as boolean or JSON */
   int64_t changes_before;
   char table[64], schema[64];
 
@@ -134,15 +139,15 @@ struct mb_driver_cancel {
 enum sl_where { SL_CONNECTING, SL_PREPARING, SL_RUNNING };
 
 /* Reports code, with the connection's latest message.  db may be NULL. */
-mb_status sl_fail(mb_driver_conn *conn, int code, enum sl_where where,
-    mb_error *error);
+mb_status sl_fail(
+    mb_driver_conn *conn, int code, enum sl_where where, mb_error *error);
 /* Reports a code of another connection than conn's (a backup's target). */
 mb_status sl_fail_on(mb_driver_conn *conn, sqlite3 *db, int code,
     enum sl_where where, mb_error *error);
 mb_status sl_out_of_memory(const mb_host *host, mb_error *error);
 
-/* Adds the name of the unique or primary key constraint, which is looked up; the
- * statement that broke it has been reset. */
+/* Adds the name of the unique or primary key constraint, which is looked up;
+ * the statement that broke it has been reset. */
 void sl_name_constraint(mb_driver_conn *conn, mb_error *error);
 
 /* --- connector.c -------------------------------------------------------- */
@@ -172,7 +177,8 @@ void sl_release_cancel(mb_driver_cancel *handle);
 void sl_watch(mb_driver_conn *conn, mb_op *op);
 /* Turns the journal into a write-ahead log before the first write. */
 void sl_want_wal(mb_driver_conn *conn);
-/* Sets the busy handler again, which PRAGMA busy_timeout has replaced. */
+/* Sets the busy handler again where a PRAGMA busy_timeout, which SQLite runs
+ * while it prepares it, has replaced it. */
 void sl_take_busy_timeout(mb_driver_conn *conn);
 
 /* --- statement.c -------------------------------------------------------- */
@@ -186,21 +192,23 @@ mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
     mb_error *error);
 mb_status sl_fetch(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error);
-mb_status sl_finish(mb_driver_stmt *stmt, mb_finish_mode mode, mb_op *op,
-    mb_error *error);
+mb_status sl_finish(
+    mb_driver_stmt *stmt, mb_finish_mode mode, mb_op *op, mb_error *error);
 void sl_close_statement(mb_driver_stmt *stmt);
 mb_status sl_exec_text(mb_driver_conn *conn, const char *sql, size_t size,
     mb_result *result, mb_op *op, mb_error *error);
 
 /* --- value.c ------------------------------------------------------------ */
 
-/* Binds value to a parameter (from 1); bytes are borrowed. */
-mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt, int index,
+/* Binds values to the parameters, in their order; bytes are borrowed. */
+mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt,
+    const mb_value *values, size_t n, mb_error *error);
+/* Gives value as a function's result.  Errors: MB_DATA, MB_UNSUPPORTED. */
+mb_status sl_give(mb_driver_conn *conn, sqlite3_context *context,
     const mb_value *value, mb_error *error);
-void sl_give(sqlite3_context *context, const mb_value *value);
 
-/* Reads a value of SQLite's; bytes are views.  False: out of memory.  Here, since
- * it is called for every value of every row. */
+/* Reads a value of SQLite's; bytes are views.  False: out of memory.  Here,
+ * since it is called for every value of every row. */
 static inline bool sl_read(sqlite3_value *from, mb_value *to)
 {
   switch (sqlite3_value_type(from)) {
@@ -239,10 +247,13 @@ mb_status sl_make_columns(mb_driver_stmt *stmt, const char *const *names,
 /* --- transaction.c ------------------------------------------------------ */
 
 mb_transaction_state sl_transaction_state(mb_driver_conn *conn);
-mb_status sl_begin(mb_driver_conn *conn, const mb_begin *options, mb_op *op,
-    mb_error *error);
+mb_status sl_begin(
+    mb_driver_conn *conn, const mb_begin *options, mb_op *op, mb_error *error);
 mb_status sl_commit(mb_driver_conn *conn, mb_op *op, mb_error *error);
 mb_status sl_rollback(mb_driver_conn *conn, mb_op *op, mb_error *error);
+/* Takes back what a transaction that only read has left in the session, where
+ * its end could not; before every statement. */
+mb_status sl_settle_session(mb_driver_conn *conn, mb_error *error);
 void sl_close_transaction_statements(mb_driver_conn *conn);
 
 /* --- command.c, backup.c, blob.c, function.c ---------------------------- */
@@ -251,8 +262,8 @@ mb_status sl_command(mb_driver_conn *conn, const char *name,
     const mb_value *values, size_t n, mb_driver_stmt **out, mb_result *result,
     mb_op *op, mb_error *error);
 
-mb_status sl_open_backup(mb_driver_conn *conn, const mb_value *values,
-    size_t n, mb_driver_stmt *stmt, mb_error *error);
+mb_status sl_open_backup(mb_driver_conn *conn, const mb_value *values, size_t n,
+    mb_driver_stmt *stmt, mb_error *error);
 mb_status sl_fetch_backup(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error);
 void sl_close_backup(mb_driver_stmt *stmt, bool finished);
@@ -261,11 +272,14 @@ mb_status sl_open_blob(mb_driver_conn *conn, const mb_value *values, size_t n,
     mb_driver_stmt *stmt, mb_error *error);
 mb_status sl_fetch_blob(mb_driver_stmt *stmt, mb_value *row);
 
-mb_status sl_create_function(mb_driver_conn *conn, const mb_value *values,
-    size_t n, mb_error *error);
-mb_status sl_create_aggregate(mb_driver_conn *conn, const mb_value *values,
-    size_t n, mb_error *error);
-mb_status sl_create_collation(mb_driver_conn *conn, const mb_value *values,
-    size_t n, mb_error *error);
+mb_status sl_create_function(
+    mb_driver_conn *conn, const mb_value *values, size_t n, mb_error *error);
+mb_status sl_create_aggregate(
+    mb_driver_conn *conn, const mb_value *values, size_t n, mb_error *error);
+mb_status sl_create_collation(
+    mb_driver_conn *conn, const mb_value *values, size_t n, mb_error *error);
+/* Whether the step that has just given code failed because of a function of the
+ * program. */
+bool sl_callback_failed(const mb_driver_conn *conn, int code);
 
 #endif

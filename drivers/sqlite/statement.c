@@ -1,8 +1,8 @@
 /*
  * statement.c: preparing, running, reading.
  *
- * A statement stays prepared between its runs; SQLite prepares it anew by itself
- * when the schema has changed, and then its columns are read again.
+ * A statement stays prepared between its runs; SQLite prepares it anew by
+ * itself when the schema has changed, and then its columns are read again.
  */
 #include "sqlite.h"
 
@@ -16,21 +16,23 @@
 static bool find_rowid(mb_driver_stmt *stmt)
 {
   if (!stmt->rowid_known) {
-    stmt->rowid_known = true;
-    stmt->has_rowid =
-        stmt->table[0] == '\0' ||
-        sqlite3_table_column_metadata(stmt->conn->db,
-            stmt->schema[0] != '\0' ? stmt->schema : NULL, stmt->table,
-            "rowid", NULL, NULL, NULL, NULL, NULL) == SQLITE_OK;
+    const int code =
+        stmt->table[0] == '\0'
+            ? SQLITE_OK
+            : sqlite3_table_column_metadata(stmt->conn->db,
+                  stmt->schema[0] != '\0' ? stmt->schema : NULL, stmt->table,
+                  "rowid", NULL, NULL, NULL, NULL, NULL);
+    stmt->rowid_known = code != SQLITE_NOMEM;
+    stmt->has_rowid = code == SQLITE_OK;
   }
   return stmt->has_rowid;
 }
 
 static void note_sight(mb_driver_stmt *stmt, const sl_sight *sight)
 {
+  stmt->names_journal = sight->names_journal;
   stmt->inserts = sight->inserts;
   stmt->updates = sight->updates;
-  stmt->sets_busy_timeout = sight->sets_busy_timeout;
   memcpy(stmt->table, sight->table, sizeof stmt->table);
   memcpy(stmt->schema, sight->schema, sizeof stmt->schema);
 }
@@ -48,8 +50,8 @@ mb_status sl_prepare(mb_driver_conn *conn, const char *sql, size_t size,
   const char *tail = NULL;
   sl_watch(conn, op);
   conn->sight = (sl_sight){.inserts = false};
-  const int code = sqlite3_prepare_v3(conn->db, sql, (int)size,
-      SQLITE_PREPARE_PERSISTENT, &stmt->stmt, &tail);
+  const int code = sqlite3_prepare_v3(
+      conn->db, sql, (int)size, SQLITE_PREPARE_PERSISTENT, &stmt->stmt, &tail);
   if (code != SQLITE_OK || stmt->stmt == NULL) {
     conn->host->release(stmt);
     if (code != SQLITE_OK)
@@ -58,6 +60,7 @@ mb_status sl_prepare(mb_driver_conn *conn, const char *sql, size_t size,
     return MB_DONE;
   }
   note_sight(stmt, &conn->sight);
+  sl_take_busy_timeout(conn);
   stmt->n_parameters = sqlite3_bind_parameter_count(stmt->stmt);
   stmt->reads_only = sqlite3_stmt_readonly(stmt->stmt) != 0;
   *prepared = (mb_prepared){
@@ -91,16 +94,6 @@ mb_status sl_describe(mb_driver_stmt *stmt, mb_prepared *prepared,
 
 /* --- Running ------------------------------------------------------------ */
 
-static mb_status bind_all(mb_driver_stmt *stmt, const mb_value *params,
-    size_t n, mb_error *error)
-{
-  for (size_t i = 0; i < n; i++)
-    if (sl_bind(stmt->conn, stmt->stmt, (int)i + 1, &params[i], error) !=
-        MB_OK)
-      return MB_ERROR;
-  return MB_OK;
-}
-
 /* Sees every row that an upsert touches. */
 static void on_update(void *argument, int action, const char *schema,
     const char *table, sqlite3_int64 rowid)
@@ -118,6 +111,20 @@ static void on_update(void *argument, int action, const char *schema,
 static bool is_upsert(const mb_driver_stmt *stmt)
 {
   return stmt->inserts && stmt->updates;
+}
+
+/* Finds out before the run what is wanted of it, while it can still fail
+ * without having changed anything. */
+static mb_status look_ahead(mb_driver_stmt *stmt, mb_error *error)
+{
+  if (stmt->columns_serial == 0 && sl_read_columns(stmt, error) != MB_OK)
+    return MB_ERROR;
+  if (stmt->inserts && !is_upsert(stmt)) {
+    (void)find_rowid(stmt);
+    if (!stmt->rowid_known)
+      return sl_out_of_memory(stmt->conn->host, error);
+  }
+  return MB_OK;
 }
 
 static void hook(mb_driver_stmt *stmt)
@@ -148,8 +155,6 @@ static void note_id(mb_driver_stmt *stmt, mb_result *result)
 static void note_totals(mb_driver_stmt *stmt, mb_result *result)
 {
   mb_driver_conn *conn = stmt->conn;
-  if (stmt->sets_busy_timeout)
-    sl_take_busy_timeout(conn);
   if (stmt->reads_only) {
     result->affected = stmt->n_columns > 0 ? -1 : 0;
     return;
@@ -170,10 +175,14 @@ static mb_status end_run(mb_driver_stmt *stmt, int code, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
   stmt->running = false;
+  if (conn->sight.sets_busy_timeout)
+    sl_take_busy_timeout(conn);
   mb_status status = MB_DONE;
   if (code != SQLITE_DONE)
     status = sl_fail(conn, code, SL_RUNNING, error);
+  conn->discarding = true;
   const int reset = sqlite3_reset(stmt->stmt);
+  conn->discarding = false;
   if (status == MB_DONE && reset != SQLITE_OK)
     status = sl_fail(conn, reset, SL_RUNNING, error);
   /* A run that is left early is counted by the reset. */
@@ -188,12 +197,16 @@ static mb_status end_run(mb_driver_stmt *stmt, int code, mb_error *error)
 }
 
 /* What a function of the program has met is told in its own words. */
-static mb_status report_callback(mb_driver_stmt *stmt, mb_error *error)
+static mb_status report_callback(
+    mb_driver_stmt *stmt, int code, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
+  const bool done = code == SQLITE_ROW || code == SQLITE_DONE;
   mb_error ignored;
-  conn->callback_failed = false;
-  (void)end_run(stmt, SQLITE_ERROR, &ignored);
+  (void)end_run(stmt, done ? SQLITE_ERROR : code, &ignored);
+  /* A write that a wrong order went into cannot be undone alone. */
+  if (done && !stmt->reads_only && sqlite3_get_autocommit(conn->db) == 0)
+    (void)sqlite3_exec(conn->db, "rollback", NULL, NULL, NULL);
   *error = conn->callback_error;
   return MB_ERROR;
 }
@@ -201,8 +214,8 @@ static mb_status report_callback(mb_driver_stmt *stmt, mb_error *error)
 static mb_status take_step(mb_driver_stmt *stmt, mb_error *error)
 {
   const int code = sqlite3_step(stmt->stmt);
-  if (stmt->conn->callback_failed)
-    return report_callback(stmt, error);
+  if (stmt->conn->callback_failed && sl_callback_failed(stmt->conn, code))
+    return report_callback(stmt, code, error);
   if (code == SQLITE_ROW)
     return MB_ROW;
   return end_run(stmt, code, error);
@@ -212,8 +225,8 @@ static mb_status take_step(mb_driver_stmt *stmt, mb_error *error)
 static mb_status follow_columns(mb_driver_stmt *stmt, mb_error *error)
 {
   if (stmt->columns_serial != 0 &&
-      stmt->reprepared == sqlite3_stmt_status(stmt->stmt,
-                              SQLITE_STMTSTATUS_REPREPARE, 0))
+      stmt->reprepared ==
+          sqlite3_stmt_status(stmt->stmt, SQLITE_STMTSTATUS_REPREPARE, 0))
     return MB_OK;
   stmt->rowid_known = false;
   return sl_read_columns(stmt, error);
@@ -226,12 +239,15 @@ mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   mb_driver_conn *conn = stmt->conn;
   (void)options;
   stmt->result = result;
-  if (bind_all(stmt, params, n, error) != MB_OK)
+  if ((conn->query_only && sl_settle_session(conn, error) != MB_DONE) ||
+      look_ahead(stmt, error) != MB_OK ||
+      sl_bind(conn, stmt->stmt, params, n, error) != MB_OK)
     return MB_ERROR;
   sl_watch(conn, op);
   if (!stmt->reads_only) {
     stmt->changes_before = sqlite3_total_changes64(conn->db);
-    if (conn->wal == SL_WAL_WANTED && sqlite3_get_autocommit(conn->db) != 0)
+    if (conn->wal == SL_WAL_WANTED && !stmt->names_journal &&
+        sqlite3_get_autocommit(conn->db) != 0)
       sl_want_wal(conn);
     if (is_upsert(stmt))
       hook(stmt);
@@ -310,7 +326,9 @@ void sl_close_statement(mb_driver_stmt *stmt)
   if (stmt->conn->hooked == stmt)
     unhook(stmt->conn);
   sl_close_backup(stmt, false);
+  stmt->conn->discarding = true;
   (void)sqlite3_finalize(stmt->stmt);
+  stmt->conn->discarding = false;
   host->release(stmt->bytes);
   host->release(stmt->columns);
   host->release(stmt->booleans);
@@ -323,8 +341,7 @@ mb_status sl_exec_text(mb_driver_conn *conn, const char *sql, size_t size,
 {
   mb_driver_stmt *stmt = NULL;
   mb_prepared prepared = {.empty = false};
-  mb_status status =
-      sl_prepare(conn, sql, size, &stmt, &prepared, op, error);
+  mb_status status = sl_prepare(conn, sql, size, &stmt, &prepared, op, error);
   if (status == MB_ERROR || stmt == NULL)
     return status;
   status = sl_execute(stmt, NULL, 0, NULL, result, op, error);

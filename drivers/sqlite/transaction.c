@@ -11,8 +11,8 @@ mb_transaction_state sl_transaction_state(mb_driver_conn *conn)
 }
 
 /* Runs a statement of ours, which is prepared at its first use. */
-static mb_status run(mb_driver_conn *conn, sqlite3_stmt **stmt,
-    const char *sql, mb_op *op, mb_error *error)
+static mb_status run(mb_driver_conn *conn, sqlite3_stmt **stmt, const char *sql,
+    mb_op *op, mb_error *error)
 {
   int code = SQLITE_OK;
   sl_watch(conn, op);
@@ -29,23 +29,50 @@ static mb_status run(mb_driver_conn *conn, sqlite3_stmt **stmt,
   return status;
 }
 
-/* SQLite has no read-only transactions, but sessions that only ask. */
-static mb_status set_query_only(
-    mb_driver_conn *conn, bool on, mb_error *error)
+static int note_number(void *out, int n, char **texts, char **names)
 {
-  if (conn->query_only == on)
-    return MB_DONE;
-  const int code = sqlite3_exec(conn->db,
-      on ? "pragma query_only = 1" : "pragma query_only = 0", NULL, NULL,
-      NULL);
-  if (code != SQLITE_OK)
-    return sl_fail(conn, code, SL_RUNNING, error);
-  conn->query_only = on;
-  return MB_DONE;
+  (void)n;
+  (void)names;
+  *(bool *)out = texts[0] != NULL && texts[0][0] == '1';
+  return 0;
 }
 
-mb_status sl_begin(mb_driver_conn *conn, const mb_begin *options, mb_op *op,
-    mb_error *error)
+/* SQLite has no read-only transactions, but sessions that only ask. */
+static mb_status make_read_only(mb_driver_conn *conn, mb_error *error)
+{
+  bool already = false;
+  int code =
+      sqlite3_exec(conn->db, "pragma query_only", note_number, &already, NULL);
+  if (code == SQLITE_OK && !already) {
+    conn->query_only = true; /* perhaps also when the next line fails */
+    code = sqlite3_exec(conn->db, "pragma query_only = 1", NULL, NULL, NULL);
+  }
+  /* From here on the authorizer keeps it so. */
+  conn->read_only = code == SQLITE_OK;
+  return code == SQLITE_OK ? MB_DONE : sl_fail(conn, code, SL_RUNNING, error);
+}
+
+mb_status sl_settle_session(mb_driver_conn *conn, mb_error *error)
+{
+  if (!conn->query_only || conn->read_only)
+    return MB_DONE;
+  const int code =
+      sqlite3_exec(conn->db, "pragma query_only = 0", NULL, NULL, NULL);
+  conn->query_only = code != SQLITE_OK;
+  return code == SQLITE_OK ? MB_DONE : sl_fail(conn, code, SL_RUNNING, error);
+}
+
+/* Leaves the session as make_read_only has found it.  The transaction has ended
+ * well or badly already: what fails here is done before the next statement. */
+static void end_read_only(mb_driver_conn *conn)
+{
+  mb_error ignored;
+  conn->read_only = false;
+  (void)sl_settle_session(conn, &ignored);
+}
+
+mb_status sl_begin(
+    mb_driver_conn *conn, const mb_begin *options, mb_op *op, mb_error *error)
 {
   static const struct {
     enum mb_mode mode;
@@ -69,12 +96,13 @@ mb_status sl_begin(mb_driver_conn *conn, const mb_begin *options, mb_op *op,
   size_t i = 0;
   while (forms[i].mode != mode)
     i++;
-  if (run(conn, &conn->begin[i], forms[i].sql, op, error) == MB_ERROR)
+  if (sl_settle_session(conn, error) == MB_ERROR)
     return MB_ERROR;
-  if (!options->read_only || set_query_only(conn, true, error) == MB_DONE)
+  /* Before it, since there may be no memory to end what was begun. */
+  if ((!options->read_only || make_read_only(conn, error) == MB_DONE) &&
+      run(conn, &conn->begin[i], forms[i].sql, op, error) == MB_DONE)
     return MB_DONE;
-  mb_error ignored;
-  (void)sl_rollback(conn, op, &ignored);
+  end_read_only(conn);
   return MB_ERROR;
 }
 
@@ -82,7 +110,8 @@ mb_status sl_commit(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   if (run(conn, &conn->commit, "commit", op, error) == MB_ERROR)
     return MB_ERROR;
-  return set_query_only(conn, false, error);
+  end_read_only(conn);
+  return MB_DONE;
 }
 
 mb_status sl_rollback(mb_driver_conn *conn, mb_op *op, mb_error *error)
@@ -90,7 +119,8 @@ mb_status sl_rollback(mb_driver_conn *conn, mb_op *op, mb_error *error)
   if (sqlite3_get_autocommit(conn->db) == 0 &&
       run(conn, &conn->rollback, "rollback", op, error) == MB_ERROR)
     return MB_ERROR;
-  return set_query_only(conn, false, error);
+  end_read_only(conn);
+  return MB_DONE;
 }
 
 void sl_close_transaction_statements(mb_driver_conn *conn)

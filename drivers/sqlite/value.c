@@ -3,23 +3,19 @@
 
 #include <math.h>
 
-static mb_status bind_bytes(mb_driver_conn *conn, sqlite3_stmt *stmt,
-    int index, const mb_value *value, int *code)
+static int bind_bytes(sqlite3_stmt *stmt, int index, const mb_value *value)
 {
   const char *data = value->as.bytes.data;
   const sqlite3_uint64 size = value->as.bytes.size;
   if (value->tag != MB_BLOB)
-    *code = sqlite3_bind_text64(stmt, index, data != NULL ? data : "", size,
+    return sqlite3_bind_text64(stmt, index, data != NULL ? data : "", size,
         SQLITE_STATIC, SQLITE_UTF8);
-  else if (size == 0) /* a blob at NULL would be NULL */
-    *code = sqlite3_bind_zeroblob(stmt, index, 0);
-  else
-    *code = sqlite3_bind_blob64(stmt, index, data, size, SQLITE_STATIC);
-  (void)conn;
-  return MB_OK;
+  if (size == 0) /* a blob at NULL would be NULL */
+    return sqlite3_bind_zeroblob(stmt, index, 0);
+  return sqlite3_bind_blob64(stmt, index, data, size, SQLITE_STATIC);
 }
 
-mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt, int index,
+static mb_status bind_one(mb_driver_conn *conn, sqlite3_stmt *stmt, int index,
     const mb_value *value, mb_error *error)
 {
   int code = SQLITE_OK;
@@ -48,12 +44,22 @@ mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt, int index,
     return conn->host->fail(error, MB_UNSUPPORTED,
         "parameter %d is an array, which SQLite does not have", index);
   default:
-    (void)bind_bytes(conn, stmt, index, value, &code);
+    code = bind_bytes(stmt, index, value);
   }
   return code == SQLITE_OK ? MB_OK : sl_fail(conn, code, SL_RUNNING, error);
 }
 
-void sl_give(sqlite3_context *context, const mb_value *value)
+mb_status sl_bind(mb_driver_conn *conn, sqlite3_stmt *stmt,
+    const mb_value *values, size_t n, mb_error *error)
+{
+  for (size_t i = 0; i < n; i++)
+    if (bind_one(conn, stmt, (int)i + 1, &values[i], error) != MB_OK)
+      return MB_ERROR;
+  return MB_OK;
+}
+
+mb_status sl_give(mb_driver_conn *conn, sqlite3_context *context,
+    const mb_value *value, mb_error *error)
 {
   switch (value->tag) {
   case MB_NULL:
@@ -64,25 +70,32 @@ void sl_give(sqlite3_context *context, const mb_value *value)
     sqlite3_result_int64(context, value->as.integer);
     break;
   case MB_DOUBLE:
+    if (isnan(value->as.real))
+      return conn->host->fail(error, MB_DATA,
+          "a function gave what is not a number (NaN), which SQLite cannot "
+          "keep");
     sqlite3_result_double(context, value->as.real);
     break;
   case MB_BLOB:
     if (value->as.bytes.size == 0)
       sqlite3_result_zeroblob(context, 0);
     else
-      sqlite3_result_blob64(context, value->as.bytes.data,
-          value->as.bytes.size, SQLITE_TRANSIENT);
+      sqlite3_result_blob64(context, value->as.bytes.data, value->as.bytes.size,
+          SQLITE_TRANSIENT);
     break;
   case MB_UINT64:
+    return conn->host->fail(error, MB_DATA,
+        "a function gave a number above 2^63 - 1, the greatest integer of "
+        "SQLite");
   case MB_ARRAY:
   case MB_CALLBACK:
   case MB_TAG_COUNT:
-    sqlite3_result_error(
-        context, "the function gave a value that SQLite cannot keep", -1);
-    break;
+    return conn->host->fail(error, MB_UNSUPPORTED,
+        "a function gave an array, which SQLite does not have");
   default:
     sqlite3_result_text64(context,
         value->as.bytes.data != NULL ? value->as.bytes.data : "",
         value->as.bytes.size, SQLITE_TRANSIENT, SQLITE_UTF8);
   }
+  return MB_OK;
 }

@@ -23,6 +23,10 @@ local function is_plain_table(value)
   return type(value) == "table" and getmetatable(value) == nil
 end
 
+local function is_fragment(value)
+  return type(value) == "table" and getmetatable(value) == values.Fragment
+end
+
 -- One table that stands for all parameters: named ones, or moonbase.params.
 local function is_whole(value)
   return is_plain_table(value) or type(value) == "table"
@@ -31,6 +35,10 @@ end
 
 local function run_entry(tx, entry)
   local text = entry[1]
+  if type(text) ~= "string" then
+    if next(entry, next(entry)) == nil then return core.collect(tx, text) end
+    errors.usage "a fragment has its parameters already: none can be given beside it"
+  end
   if core.rawlen(entry) == 2 and is_whole(entry[2]) then
     return core.collect(tx, text, entry[2])
   end
@@ -55,7 +63,8 @@ function bulk.batch(x, list)
     errors.usage("batch wants a list of {sql, …}, and got a %s", type(list))
   end
   for i = 1, core.rawlen(list) do
-    if not is_plain_table(list[i]) or type(list[i][1]) ~= "string" then
+    local entry = list[i]
+    if not is_plain_table(entry) or type(entry[1]) ~= "string" and not is_fragment(entry[1]) then
       errors.usage("batch: entry %d is no {sql, …}", i)
     end
   end
@@ -101,8 +110,8 @@ end
 local function chunks_of(rows, name)
   if is_plain_table(rows) then return chunks_of_list(rows) end
   if type(rows) == "function" then return chunks_of_function(rows) end
-  errors.usage("%s wants a list of rows, or a function that gives one after the other, and got a %s",
-    name, type(rows))
+  errors.usage("%s wants a list of rows, or a function that gives one after the other, "
+    .. "and got a %s", name, type(rows))
 end
 
 -- Runs a statement for each row; rows are numbered from start.
@@ -163,12 +172,13 @@ end
 local function insert_text(x, table_name, columns, given)
   local into = table_name
   if type(table_name) == "string" then into = sql.identifier(table_name) end
-  if type(columns) ~= "table" or core.rawlen(columns) == 0 then
+  if type(columns) ~= "table" or next(columns) == nil then
     errors.usage "bulk_insert wants the list of the columns"
   end
-  local names, places = {}, {}
-  for i, column in ipairs(columns) do
-    names[i] = sql.identifier(column)
+  local n, names, places = 0, {}, {}
+  for _ in pairs(columns) do n = n + 1 end
+  for i = 1, n do -- one that is nil is refused
+    names[i] = sql.identifier(columns[i])
     places[i] = "?"
   end
   local head = core.text(x, sql("insert into :t (:c) values ", { t = into, c = sql.join(names) }))
@@ -219,7 +229,7 @@ end
 ---@return integer inserted
 function bulk.bulk_insert(x, table_name, columns, rows, given)
   core.check_session(x)
-  given = given or {}
+  if given == nil then given = {} end
   check_options(given)
   if given.commit_every and core.kind(x) == "Transaction" then
     errors.usage "option commit_every of bulk_insert: there is a transaction open around it"

@@ -30,7 +30,7 @@ function Error.__tostring(err)
     if #sql > sql_shown then sql = sql:sub(1, sql_shown) .. "…" end
     parts[#parts + 1] = " in: " .. sql:gsub("%s+", " ")
   end
-  return table.concat(parts)
+  return (table.concat(parts):gsub("[\r\n]+", " "))
 end
 
 --- True when an error is of a class or one below it.
@@ -67,6 +67,7 @@ end
 ---@param fields? table
 ---@param level? integer of the call to blame, as for error(); 1 is the caller
 ---@return moonbase.Error
+---@local
 function errors.new(class, message, fields, level)
   local err = fields or {}
   err.class = class
@@ -82,11 +83,12 @@ end
 --- Raises a UsageError.
 ---@param format string
 ---@param ... any
+---@local
 function errors.usage(format, ...)
   error(errors.new("UsageError", format:format(...), nil, 2), 0)
 end
 
---- Raises what was caught, unless it is a DatabaseError; gives that otherwise.
+-- Raises what was caught, unless it is a DatabaseError; gives that otherwise.
 local function sift(ok, ...)
   if ok then return true, ... end
   local err = ...

@@ -1,4 +1,4 @@
---- Moonbase: one way to SQLite, PostgreSQL and MySQL.
+--- Moonbase: a database layer for Lua.
 ---
 ---     local moonbase = require "moonbase"
 ---     local db = moonbase.open "sqlite:app.db"
@@ -35,13 +35,8 @@ local moonbase = {
   pcall = errors.pcall,
 }
 
--- URL scheme -> name of the driver; other schemes are names themselves.
-local scheme_drivers = { postgresql = "postgres", mariadb = "mysql" }
-
--- What to install where a driver's module is missing.
-local packages = {
-  sqlite = "libsqlite3-dev", postgres = "libpq-dev", mysql = "libmariadb-dev",
-}
+-- Debian's packages, for who lacks the module of a driver.
+local packages = { sqlite = "libsqlite3-dev" }
 
 local function refuse(format, ...)
   error(errors.new("ConnectorValidationError", format:format(...), nil, 3), 0)
@@ -50,13 +45,16 @@ end
 local function load_driver(name)
   local ok, driver = pcall(require, "moonbase.driver." .. name)
   if ok then return driver end
+  if driver == "not enough memory" then error(driver, 0) end
+  if not tostring(driver):find("module 'moonbase.driver." .. name .. "' not found", 1, true) then
+    refuse("driver \"%s\" cannot be loaded: %s", name, tostring(driver))
+  end
   if packages[name] then
     refuse("driver \"%s\" was not built: its client library was missing. Install it (on Debian: "
       .. "apt install %s) and build Moonbase again (luarocks install moonbase)", name,
       packages[name])
   end
-  refuse("there is no driver \"%s\"%s", name,
-    require "moonbase.suggest"(name, packages))
+  refuse("there is no driver \"%s\"; installed: %s", name, table.concat(moonbase.drivers(), ", "))
 end
 
 -- The driver: what the options name or bring, else what the URL's scheme says.
@@ -69,9 +67,9 @@ local function find_driver(url, given)
   if url and not name then
     local scheme = core.scheme(url)
     if not scheme then
-      refuse "scheme: missing; a URL begins like sqlite:app.db or postgres://host/database"
+      refuse "scheme: missing; a URL begins like sqlite:app.db"
     end
-    name = scheme_drivers[scheme:lower()] or scheme:lower()
+    name = scheme:lower()
   end
   if not name then refuse "driver: missing; give a URL or driver = \"sqlite\"" end
   if not name:find "^[%w_]+$" then refuse "driver: the name has other than letters and digits" end
@@ -80,8 +78,8 @@ end
 
 --- Opens a database: checks URL and options, and opens no connection yet.
 ---
---- Also open{ driver = "sqlite", path = "app.db" }.  The options are in
---- doc/guide.md.
+--- Also open{ driver = "sqlite", path = "app.db" }.  The options are listed in
+--- doc/api.md.
 ---@param url string|moonbase.OpenOptions
 ---@param given? moonbase.OpenOptions
 ---@return moonbase.Database
@@ -130,6 +128,9 @@ function moonbase.cancellation(given)
   if given.name ~= nil and type(given.name) ~= "string" then
     errors.usage("option name of cancellation: wants a string, and got a %s", type(given.name))
   end
+  if given.name and given.name:find("\0", 1, true) then
+    errors.usage "option name of cancellation: holds a zero byte"
+  end
   return core.cancellation(given.name)
 end
 
@@ -137,7 +138,9 @@ end
 
 local function with(x, changes)
   local base = core.options(x) or {}
-  return core.configure(core.view(x), options.overlay(base, changes))
+  local view = core.configure(core.view(x), options.overlay(base, changes))
+  if core.kind(x) == "Transaction" then transaction.set_attempt(view, x.attempt) end
+  return view
 end
 
 -- Whether ipairs sees what a metatable gives; in LuaJIT and 5.1 a table can be
@@ -160,9 +163,13 @@ local function freeze(value)
   })
 end
 
-local function wait_closed(x)
-  if core.is_closed(x) then return true end
-  errors.usage "this would wait for ever: nobody else can close it in a blocking program"
+-- The method wait_closed of a kind of handle, which nobody else can close in a program
+-- that blocks.
+local function wait_with(is_closed)
+  return function(x)
+    if is_closed(x) then return true end
+    errors.usage "this would wait for ever: nobody else can close it in a blocking program"
+  end
 end
 
 local session_methods = {
@@ -171,7 +178,7 @@ local session_methods = {
   bulk_insert = bulk.bulk_insert,
   is_closed = core.is_closed,
   transaction = transaction.run,
-  wait_closed = wait_closed,
+  wait_closed = wait_with(core.is_closed),
   with = with,
   capability = function(x) return freeze(core.capability(x)) end,
 }
@@ -200,6 +207,9 @@ for kind, methods in pairs(own_methods) do
   for name, method in pairs(methods) do target[name] = method end
 end
 
+for _, kind in ipairs { "Statement", "Rows" } do
+  core.methods[kind].wait_closed = wait_with(core.methods[kind].is_closed)
+end
 core.methods.Statement.exec_many = bulk.exec_many
 core.methods.Rows.each = rows.each
 core.methods.Rows.one = rows.one

@@ -97,12 +97,22 @@ local lua_side = {
   aggregates = "table", collations = "table",
 }
 
+-- Those that take several texts.
+local lists = { init = true, pragma = true, extensions = true }
+
+-- Those that may also stand in the table pool.
+local pool_options = {}
+for name in ([[acquire_timeout check_after_idle idle_timeout leak_after max max_lifetime min_idle
+  shed_interval shed_target single_writer sweep_interval]]):gmatch "%S+" do
+  pool_options[name] = true
+end
+
 -- A number of seconds with a point, whatever the locale; whole numbers as digits.
 local function number_text(value)
   if value ~= value or value < 0 or value >= 2 ^ 53 then return tostring(value) end
   local whole = math.floor(value)
   if whole == value then return ("%d"):format(whole) end
-  return ("%d.%09d"):format(whole, math.floor((value - whole) * 1e9))
+  return ("%d.%09d"):format(whole, math.max(1, math.floor((value - whole) * 1e9)))
 end
 
 local function scalar_text(name, value)
@@ -115,11 +125,12 @@ local function scalar_text(name, value)
   end
   if kind == "number" then return number_text(value) end
   if kind == "boolean" then return tostring(value) end
-  refuse(name, "a text, a number, a boolean or a list of texts", "ConnectorValidationError")
+  local wanted = lists[name] and "a text or a list of texts" or "a text, a number or a boolean"
+  refuse(name, wanted .. suggest(name, lua_side), "ConnectorValidationError")
 end
 
 local function add(flat, name, value)
-  if type(value) ~= "table" then
+  if type(value) ~= "table" or not lists[name] then
     flat[#flat + 1] = name
     flat[#flat + 1] = scalar_text(name, value)
     return
@@ -127,9 +138,9 @@ local function add(flat, name, value)
   if core.rawlen(value) == 0 and next(value) ~= nil then
     refuse(name, "a text or a list of texts", "ConnectorValidationError")
   end
-  for _, item in ipairs(value) do
+  for i = 1, core.rawlen(value) do
     flat[#flat + 1] = name
-    flat[#flat + 1] = scalar_text(name, item)
+    flat[#flat + 1] = scalar_text(name, value[i])
   end
 end
 
@@ -150,7 +161,7 @@ function options.sort(given)
   local flat, kept = {}, {}
   local names = {}
   for name in pairs(given) do
-    if type(name) ~= "string" then
+    if type(name) ~= "string" or name:find("\0", 1, true) then
       errors.usage "open: the options are a table with names as keys"
     end
     names[#names + 1] = name
@@ -163,7 +174,13 @@ function options.sort(given)
       kept[name] = value
     elseif name == "pool" then
       if type(value) ~= "table" then refuse("pool", "a table", "ConnectorValidationError") end
-      for pool_name, pool_value in pairs(value) do add(flat, tostring(pool_name), pool_value) end
+      for pool_name, pool_value in pairs(value) do
+        if not pool_options[pool_name] then
+          error(errors.new("ConnectorValidationError", ("%s is no option of the pool%s"):format(
+            tostring(pool_name), suggest(pool_name, pool_options)), nil, 2), 0)
+        end
+        add(flat, pool_name, pool_value)
+      end
     elseif name ~= "driver" then
       add(flat, name, value)
     end
@@ -190,6 +207,15 @@ function options.of_handle(db, kept)
   return own
 end
 
+-- Decodes texts.  SQLite keeps a JSON number as a number, which is its own value.
+local function decoder_of(json)
+  local decode = type(json) == "table" and json.decode or json
+  return function(value)
+    if type(value) ~= "string" then return value end
+    return decode(value)
+  end
+end
+
 -- The functions that convert a shape's columns, or nil when none does.
 function core.helpers.hooks(handle_options, shape)
   local types, json = handle_options.types, handle_options.json
@@ -198,7 +224,7 @@ function core.helpers.hooks(handle_options, shape)
     local convert = types and column.type and types[column.type]
     if not convert and types and column.is_json then convert = types.json end
     if not convert and json and column.is_json then
-      convert = type(json) == "table" and json.decode or json
+      convert = decoder_of(json)
     end
     hooks[i] = convert or false
     found = found or convert ~= nil and convert ~= false

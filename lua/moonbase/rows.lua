@@ -28,6 +28,7 @@ end
 ---@param fn fun(row: table): any
 ---@return any
 function rows.each(result, fn)
+  core.returns_errors(result) -- raises for what are no Rows
   if type(fn) ~= "function" then
     errors.usage("each wants a function, and got a %s", type(fn))
   end
@@ -51,6 +52,7 @@ end
 ---@param result moonbase.Rows
 ---@return table
 function rows.one(result)
+  core.returns_errors(result)
   return close_and_give(result, pcall(take_one, result))
 end
 

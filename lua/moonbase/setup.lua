@@ -4,6 +4,7 @@
 
 local core = require "moonbase.core"
 local errors = require "moonbase.errors"
+local suggest = require "moonbase.suggest"
 
 local setup = {}
 
@@ -12,27 +13,52 @@ local function refuse(name, what, wanted)
     wanted), nil, 4), 0)
 end
 
+local function check_name(name, what)
+  if type(name) ~= "string" or name == "" or #name > 255 or name:find("\0", 1, true) then
+    refuse(name, what, "is no name of 1 to 255 bytes without a zero byte")
+  end
+end
+
+-- Fields that are none would be settings that are misspelt.
+local function check_fields(name, what, given, known)
+  for field in pairs(given) do
+    if field ~= 1 and not known[field] then
+      refuse(name, what, ("has no field %s%s"):format(tostring(field), suggest(field, known)))
+    end
+  end
+  local n = given.arguments
+  if n ~= nil and (type(n) ~= "number" or n < 0 or n > 1000 or n ~= math.floor(n)) then
+    refuse(name, what, "wants a whole number as arguments")
+  end
+end
+
 -- slug = fn, or slug = { fn, deterministic = true, arguments = 1 }.
 local function read_function(name, given)
+  check_name(name, "functions")
   if type(given) == "function" then given = { given } end
-  if type(name) ~= "string" or type(given) ~= "table" or type(given[1]) ~= "function" then
+  if type(given) ~= "table" or type(given[1]) ~= "function" then
     refuse(name, "functions", "wants a function, or { fn, deterministic =, arguments = }")
   end
+  check_fields(name, "functions", given, { deterministic = true, arguments = true })
   return given
 end
 
 -- median = { init = fn, step = fn(state, …), final = fn(state), arguments = 1 }.
 local function read_aggregate(name, given)
-  if type(name) ~= "string" or type(given) ~= "table" or type(given.step) ~= "function"
+  check_name(name, "aggregates")
+  if type(given) ~= "table" or type(given.step) ~= "function"
     or type(given.final) ~= "function"
     or given.init ~= nil and type(given.init) ~= "function" then
     refuse(name, "aggregates", "wants { step = fn, final = fn } and perhaps init = fn")
   end
+  check_fields(name, "aggregates", given,
+    { init = true, step = true, final = true, arguments = true })
   return given
 end
 
 local function read_collation(name, given)
-  if type(name) ~= "string" or type(given) ~= "function" then
+  check_name(name, "collations")
+  if type(given) ~= "function" then
     refuse(name, "collations", "wants a function that compares two texts")
   end
   return given

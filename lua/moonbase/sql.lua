@@ -160,14 +160,8 @@ function core.helpers.expand(text, ...)
   return table.concat(out), values.params(out.values, out.n)
 end
 
--- A copy of a list with its length, nils inside; name is the function's.
 local function copy_list(list, name)
-  if type(list) ~= "table" then
-    errors.usage("sql.%s wants a list, and got a %s", name, type(list))
-  end
-  local copy = { n = list.n or core.rawlen(list) }
-  for i = 1, copy.n do copy[i] = list[i] end
-  return copy
+  return values.copy(list, nil, "sql." .. name)
 end
 
 local function check_fragments(list, name)
@@ -213,6 +207,9 @@ end
 ---@param separator? string ", " by default
 ---@return moonbase.Fragment
 function sql.join(list, separator)
+  if separator ~= nil and type(separator) ~= "string" then
+    errors.usage("sql.join wants a text between two, and got a %s", type(separator))
+  end
   return new { write_name = "join", items = check_fragments(copy_list(list, "join"), "join"),
     open = "", close = "", item_open = "", item_close = "", separator = separator or ", " }
 end
@@ -232,18 +229,18 @@ end
 ---@param rows table[]
 ---@return moonbase.Fragment
 function sql.values(rows)
-  local items = { n = 0 }
+  local items = {}
+  local given = copy_list(rows, "values")
   local wanted
-  for i, row in ipairs(copy_list(rows, "values")) do
-    local list = copy_list(row, "values")
+  for i = 1, given.n do
+    local list = copy_list(given[i], "values")
     wanted = wanted or list.n
     if list.n ~= wanted or list.n == 0 then
       errors.usage("sql.values: row %d has %d values, and the first %d", i, list.n, wanted)
     end
     items[i] = new { write_name = "list", list = list }
-    items.n = i
   end
-  if items.n == 0 then errors.usage "sql.values is empty, which no database can read" end
+  if #items == 0 then errors.usage "sql.values is empty, which no database can read" end
   return new { write_name = "join", items = items, open = "", close = "", item_open = "(",
     item_close = ")", separator = ", " }
 end
@@ -253,12 +250,10 @@ end
 ---@return moonbase.Fragment
 function sql.identifier(...)
   local names = { ... }
-  if #names == 0 or #names ~= select("#", ...) then
-    errors.usage "sql.identifier wants names, and got none or nil"
-  end
-  for _, name in ipairs(names) do
-    if type(name) ~= "string" then
-      errors.usage("sql.identifier wants names, and got a %s", type(name))
+  if select("#", ...) == 0 then errors.usage "sql.identifier wants names, and got none" end
+  for i = 1, select("#", ...) do
+    if type(names[i]) ~= "string" then
+      errors.usage("sql.identifier wants names, and got a %s", type(names[i]))
     end
   end
   return new { write_name = "identifier", names = names }

@@ -34,6 +34,20 @@ local function number_of(numbers, word, name)
       suggest(word, numbers))
 end
 
+local function check_seconds(value, what)
+  if value and not (value > 0 and value < 2 ^ 31) then
+    errors.usage("option %s: wants more than 0 seconds", what)
+  end
+end
+
+local function check_retry(given)
+  local attempts = given.attempts
+  if attempts and not (attempts >= 1 and attempts == math.floor(attempts)) then
+    errors.usage "option attempts of retry: wants a whole number of at least 1"
+  end
+  check_seconds(given.max_time, "max_time of retry")
+end
+
 -- Checks options and turns words into the core's numbers.
 local function prepare_options(given, nested)
   if given == nil then return {} end
@@ -44,10 +58,9 @@ local function prepare_options(given, nested)
   if given.retry then
     if nested then errors.usage "option retry belongs to the outermost transaction" end
     check_types(given.retry, retry_types, "retry")
+    check_retry(given.retry)
   end
-  if given.timeout and not (given.timeout > 0) then
-    errors.usage "option timeout of transaction: wants more than 0 seconds"
-  end
+  check_seconds(given.timeout, "timeout of transaction")
   return {
     isolation = number_of(core.isolations, given.isolation, "isolation"),
     mode = number_of(core.modes, given.mode, "mode"),
@@ -196,7 +209,10 @@ end
 -- tx.attempt is 1 in the methods; a later attempt has a metatable of its own.
 local retried = {}
 
-local function set_attempt(tx, number)
+--- Makes tx.attempt a number.
+---@param tx moonbase.Transaction
+---@param number integer
+function transaction.set_attempt(tx, number)
   if number == 1 then return end
   if not retried[number] then
     local usual = debug.getmetatable(tx)
@@ -215,9 +231,12 @@ local function remember(err)
 end
 
 local function attempt(x, fn, options, number)
-  local tx = core.begin(x, options, true)
-  set_attempt(tx, number)
-  return conclude(tx, xpcall(function() return fn(tx) end, remember))
+  local tx
+  local function call() return fn(tx) end
+  -- From here on nothing may fail for want of memory: the transaction would stay open.
+  tx = core.begin(x, options, true)
+  transaction.set_attempt(tx, number)
+  return conclude(tx, xpcall(call, remember))
 end
 
 local first_pause, longest_pause = 0.01, 1

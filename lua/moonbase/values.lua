@@ -25,7 +25,7 @@ local Float = define("float", "double")
 local Array = define "array"
 local Params = define "params"
 
---- The metatable of fragments of SQL, which moonbase.sql fills.
+-- The metatable of fragments of SQL, which moonbase.sql fills.
 values.Fragment = define("sql", "fragment")
 
 --- NULL, where nil cannot stand: the light userdata NULL, as ngx.null and
@@ -84,7 +84,7 @@ function values.float(number)
   return setmetatable({ number }, Float)
 end
 
---- An array of the database (PostgreSQL), from a list without holes.
+--- An array, where the database has them, from a list without holes.
 ---@param list table
 function values.array(list)
   if type(list) ~= "table" then
@@ -93,34 +93,54 @@ function values.array(list)
   return setmetatable({ list }, Array)
 end
 
+-- More than any database takes.
+local most_values = 10000000
+
+-- A copy of a list, nils inside, with its length in n; name is that of the function
+-- that was called.
+function values.copy(list, n, name)
+  if type(list) ~= "table" then
+    errors.usage("%s wants a list, and got a %s", name, type(list))
+  end
+  if n == nil then n = list.n or core.rawlen(list) end
+  if type(n) ~= "number" or n < 0 or n ~= math.floor(n) or n > most_values then
+    errors.usage("%s: the number of values is no whole number, or too large", name)
+  end
+  local copy = { n = n }
+  for i = 1, n do copy[i] = list[i] end
+  return copy
+end
+
 --- Positional parameters in a list, with nils inside.
 ---@param list table
 ---@param n? integer the number of values; #list by default
 function values.params(list, n)
-  if type(list) ~= "table" then
-    errors.usage("moonbase.params wants a list, and got a %s", type(list))
-  end
-  n = n or list.n or core.rawlen(list)
-  if type(n) ~= "number" or n < 0 or n ~= math.floor(n) then
-    errors.usage("moonbase.params: the number of values is no whole number")
-  end
-  local copy = { n = n }
-  for i = 1, n do copy[i] = list[i] end
-  return setmetatable(copy, Params)
+  return setmetatable(values.copy(list, n, "moonbase.params"), Params)
 end
 
---- A list whose values are as many as its statement has parameters.
+--- A list whose values are as many as its statement has parameters.  Where the last
+--- one stands is not asked of #, which may stop at a nil.
 ---@param list table
----@param first? integer the first value; 1 by default
+---@param first integer the first value
+---@local
 function values.row(list, first)
-  first = first or 1
+  local last = first - 1
+  for key in pairs(list) do
+    if type(key) == "number" and key > last and key == math.floor(key) then last = key end
+  end
+  if last > most_values then
+    errors.usage("value %.0f is more than any statement has", last)
+  end
   local copy = { n = -1 }
-  for i = first, core.rawlen(list) do copy[i - first + 1] = list[i] end
+  for i = first, last do
+    local value = list[i]
+    if value == nil then value = values.null end
+    copy[i - first + 1] = value
+  end
   return setmetatable(copy, Params)
 end
 
--- Days from civil, and back, by Howard Hinnant's algorithms
--- (https://howardhinnant.github.io/date_algorithms.html), for the proleptic
+-- Days from civil, and back, by Howard Hinnant's algorithms, for the proleptic
 -- Gregorian calendar: os.date knows neither fractions nor all years.
 local function days_from_civil(year, month, day)
   if month <= 2 then year = year - 1 end
@@ -172,6 +192,34 @@ function values.timestamp(seconds)
   return setmetatable({ text .. "+00:00" }, Timestamp)
 end
 
+-- The seconds of a day's time without a zone; nil for another text.
+local function read_time(text)
+  local hour, minute, rest = text:match "^(%d%d):(%d%d)(.*)$"
+  local second = rest == "" and "0" or rest and rest:match "^:(%d%d%.?%d*)$"
+  hour, minute, second = tonumber(hour), tonumber(minute), tonumber(second)
+  if not second or hour > 23 or minute > 59 or second >= 61 then return nil end
+  return hour * 3600 + minute * 60 + second
+end
+
+-- The seconds that a zone is ahead of UTC; nil for another text.
+local function read_zone(text)
+  if text == "" or text == "Z" then return 0 end
+  local sign, hour, rest = text:match "^([+-])(%d%d)(.*)$"
+  local minute = rest == "" and "00" or rest and rest:match "^:?(%d%d)$"
+  if not minute then return nil end
+  local offset = tonumber(hour) * 3600 + tonumber(minute) * 60
+  return sign == "-" and -offset or offset
+end
+
+-- The first day of a date, in days since 1970; nil where there is none.
+local function read_date(year, month, day)
+  year, month, day = tonumber(year), tonumber(month), tonumber(day)
+  if not year or month < 1 or month > 12 or day < 1 then return nil end
+  local days = days_from_civil(year, month, day)
+  local _, same_month = civil_from_days(days)
+  return same_month == month and days or nil
+end
+
 --- Seconds since 1970 from a date or time as the databases give it; without a
 --- zone it is read as UTC.  Fit for the types option:
 --- types = { timestamptz = moonbase.epoch }.
@@ -179,25 +227,16 @@ end
 ---@return number
 function values.epoch(text)
   local year, month, day, rest = tostring(text):match "^(%-?%d%d%d%d+)-(%d%d)-(%d%d)(.*)$"
-  if not year then
+  local days = read_date(year, month, day)
+  local time, zone = 0, 0
+  if rest ~= "" then
+    local clock, behind = tostring(rest):match "^[ T]([%d:.]+)(.*)$"
+    time, zone = clock and read_time(clock), behind and read_zone(behind)
+  end
+  if not days or not time or not zone then
     error(errors.new("DataError", "no date: a text like 2026-11-21 09:48:00.5+00:00 is wanted"), 0)
   end
-  local seconds = days_from_civil(tonumber(year), tonumber(month), tonumber(day))
-    * seconds_of_a_day
-  local hour, minute, second, zone = rest:match "^[ T](%d%d):(%d%d):(%d%d%.?%d*)(.*)$"
-  if not hour then
-    hour, minute, zone = rest:match "^[ T](%d%d):(%d%d)(.*)$"
-    second = 0
-  end
-  if hour then
-    seconds = seconds + tonumber(hour) * 3600 + tonumber(minute) * 60 + tonumber(second)
-    local sign, zone_hour, zone_minute = zone:match "^([+-])(%d%d):?(%d?%d?)"
-    if sign then
-      local offset = tonumber(zone_hour) * 3600 + (tonumber(zone_minute) or 0) * 60
-      seconds = sign == "+" and seconds - offset or seconds + offset
-    end
-  end
-  return seconds
+  return days * seconds_of_a_day + time - zone
 end
 
 function core.helpers.encode_json(options, value)

@@ -138,9 +138,9 @@ static inline int check_run(const struct check_test *tests, size_t n)
   return failed > 0 ? 1 : 0;
 }
 
-#define CHECK_TEST(function)           \
-  {                                    \
-    .name = #function, .run = function \
+#define CHECK_TEST(function)             \
+  {                                      \
+    .name = #function, .run = (function) \
   }
 
 #define CHECK_RUN(tests) check_run(tests, sizeof(tests) / sizeof *(tests))

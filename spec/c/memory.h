@@ -2,7 +2,10 @@
  * memory.h: memory that runs out, and counts what is not given back.
  *
  * A test calls memory_limit(n) before the calls that it wants to see fail from
- * the allocation number n on, counted from 0, and memory_unlimit after them.
+ * the allocation number n on, counted from 0, and memory_unlimit after them; or
+ * memory_count before all, and then memory_refuse(n, m) where of the
+ * allocations from there on m fail, from number n on.  Other allocators than
+ * the core's take part by asking memory_may and telling memory_add.
  */
 #ifndef MB_SPEC_MEMORY_H
 #define MB_SPEC_MEMORY_H
@@ -11,52 +14,84 @@
 
 #include <stdlib.h>
 
-static mb_host memory_host;   /* as it was */
-static size_t memory_allowed; /* allocations that will succeed */
-static size_t memory_taken;   /* allocations that succeeded */
-static size_t memory_held;    /* of them, not released */
+static size_t memory_first = SIZE_MAX; /* the first allocation that fails */
+static size_t memory_last = SIZE_MAX;  /* the last one */
+static size_t memory_asked;            /* allocations that were tried */
+static size_t memory_taken;            /* of them, that succeeded */
+static size_t memory_refused;          /* and that failed */
+static size_t memory_held;             /* blocks that were not released */
+
+/* Whether the allocation that is being asked for succeeds. */
+static inline bool memory_may(void)
+{
+  const size_t number = memory_asked++;
+  const bool may = number < memory_first || number > memory_last;
+  memory_taken += may;
+  memory_refused += !may;
+  return may;
+}
+
+static inline void *memory_add(void *block)
+{
+  memory_held += block != NULL;
+  return block;
+}
+
+static inline void memory_release(void *block)
+{
+  memory_held -= block != NULL;
+  free(block);
+}
 
 static inline void *memory_allocate(size_t size)
 {
-  if (memory_allowed == 0)
+  return memory_may() ? memory_add(malloc(size)) : NULL;
+}
+
+static inline void *memory_reallocate(void *block, size_t size)
+{
+  if (!memory_may())
     return NULL;
-  void *memory = malloc(size);
-  memory_allowed--;
-  memory_taken++;
-  memory_held++;
-  return memory;
+  return block == NULL ? memory_add(malloc(size)) : realloc(block, size);
 }
 
-static inline void *memory_reallocate(void *memory, size_t size)
+/* The counts begin anew, and nothing fails. */
+static inline void memory_count(void)
 {
-  if (memory_allowed == 0)
-    return NULL;
-  memory_allowed--;
-  memory_taken++;
-  memory_held += memory == NULL;
-  return realloc(memory, size);
-}
-
-static inline void memory_release(void *memory)
-{
-  memory_held -= memory != NULL;
-  free(memory);
-}
-
-static inline void memory_limit(size_t n)
-{
-  memory_host = mb__host;
-  memory_allowed = n;
+  memory_first = SIZE_MAX;
+  memory_asked = 0;
   memory_taken = 0;
+  memory_refused = 0;
   memory_held = 0;
   mb__host.allocate = memory_allocate;
   mb__host.reallocate = memory_reallocate;
   mb__host.release = memory_release;
 }
 
+static inline void memory_refuse(size_t first, size_t n)
+{
+  memory_first = memory_asked + first;
+  memory_last = n <= SIZE_MAX - memory_first ? memory_first + n - 1 : SIZE_MAX;
+}
+
+static inline void memory_limit(size_t n)
+{
+  memory_count();
+  memory_refuse(n, SIZE_MAX);
+}
+
+/* What was taken is still counted when it is released. */
 static inline void memory_unlimit(void)
 {
-  mb__host = memory_host;
+  memory_first = SIZE_MAX;
+}
+
+/* Every which allocation fails, where each has its turn: all of them when there
+ * is time for that, which MB_SOAK says. */
+static inline size_t memory_step(size_t step)
+{
+  const char *soak = getenv("MB_SOAK");
+  return soak != NULL && strtod(soak, NULL) >= 1 ? 1 : step;
 }
 
 #endif

@@ -89,6 +89,9 @@ static inline void session_close(session *s)
     mb_conn_release(s->conn);
   mb_pool_close(s->pool, 0);
   free(s->error);
+  /* A request to cancel that nobody waits for may outlive its connection. */
+  for (int ms = 0; ms < 5000 && td_open_objects() > 0; ms++)
+    mb_sleep_ns(NS_PER_MS);
   CHECK_INT(td_open_sessions(), 0);
   CHECK_INT(td_open_statements(), 0);
   CHECK_INT(td_open_objects(), 0);

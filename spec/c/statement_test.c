@@ -691,6 +691,16 @@ EACH_WAY(numbers_the_row_that_failed)
   CHECK_INT(run_many(s, "put ?", params, 1, 3, 1), MB_DONE);
 }
 
+EACH_WAY(numbers_the_row_of_many_at_once_that_failed)
+{
+  s->driver = td_full_driver();
+  connect(s);
+  CHECK_INT(run_many(s, "begin", NULL, 0, 3, 101), MB_ERROR);
+  CHECK_INT(td_calls(TD_EXECUTE_MANY), 1);
+  CHECK_INT(s->error->row, 102);
+  CHECK_INT(run(s, "rollback"), MB_DONE);
+}
+
 EACH_WAY(numbers_no_row_of_a_wrong_text)
 {
   const mb_value params[] = {INTEGER(1), INTEGER(2)};
@@ -792,7 +802,24 @@ EACH_WAY(keeps_commands_out_of_closed_transactions)
   CHECK_INT(s->error->class, MB_USAGE);
 }
 
+/* A setting of the session may change where a string ends. */
+EACH_WAY(reads_texts_as_the_session_does_now)
+{
+  static const char sql[] = "echo '\\' -- ' ?";
+  mb_stmt *stmt;
+  connect(s);
+  CHECK_INT(mb_conn_statement(s->conn, sql, sizeof sql - 1, 0, &stmt, fresh(s)),
+      MB_OK);
+  CHECK_INT(mb_stmt_n_parameters(stmt), 0);
+  td_set_backslashes(s->conn, true);
+  CHECK_INT(run(s, "session"), MB_DONE);
+  CHECK_INT(mb_conn_statement(s->conn, sql, sizeof sql - 1, 0, &stmt, fresh(s)),
+      MB_OK);
+  CHECK_INT(mb_stmt_n_parameters(stmt), 1);
+}
+
 static const struct check_test tests[] = {
+    CHECK_TEST(reads_texts_as_the_session_does_now),
     CHECK_TEST(gives_totals),
     CHECK_TEST(gives_rows),
     CHECK_TEST(raises_an_error_at_its_row),
@@ -831,6 +858,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(runs_many_rows_at_once),
     CHECK_TEST(gives_back_the_rows_of_many),
     CHECK_TEST(numbers_the_row_that_failed),
+    CHECK_TEST(numbers_the_row_of_many_at_once_that_failed),
     CHECK_TEST(numbers_no_row_of_a_wrong_text),
     CHECK_TEST(prepares_a_stale_statement_of_many_again),
     CHECK_TEST(runs_commands),

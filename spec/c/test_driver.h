@@ -82,6 +82,7 @@ typedef struct td_settings {
   td_wake wake;
   bool blocks; /* it never answers MB_WAIT, and looks at its bounds itself */
   bool changes_fd; /* with each wait of a connect */
+  bool writes;     /* a connect waits to write */
   bool noisy;      /* the socket of a call that stalls is always readable */
   /* These travel with the next request. */
   bool defers_prepare, defers_begin, defers_reset, defers_close;
@@ -118,8 +119,8 @@ typedef struct td_fault {
   bool after;     /* the call has done its work all the same */
   bool ends_transaction;
   bool fails_transaction; /* before the call, without a word */
-  td_until stall; /* it stalls first; then, without flags and class 0, it ends
-                     well */
+  td_until stall;
+  bool ends_well; /* what ends the stall lets the call do its work */
 } td_fault;
 
 /* The settings anew, an empty server, all counters 0.  Nothing may be open. */
@@ -136,6 +137,10 @@ void td_fault_add(td_fault fault);
 void td_stall(td_slot slot, long nth, td_until until);
 /* Cuts off the session behind a connection, whoever has it. */
 void td_cut_off(mb_conn *conn, td_cut cut);
+/* Has strings of a session know backslashes, from now on. */
+void td_set_backslashes(mb_conn *conn, bool known);
+/* Nothing fails or stalls any more. */
+void td_forgive(void);
 /* Lets the requests to cancel go on that hang. */
 void td_unhang(void);
 

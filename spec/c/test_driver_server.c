@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FAULTS_MAX 32
+#define FAULTS_MAX 64
 
 td_settings td;
 
@@ -83,14 +83,25 @@ void td_stall(td_slot slot, long nth, td_until until)
   td_fault_add((td_fault){.slot = slot, .nth = nth, .stall = until});
 }
 
+void td_forgive(void)
+{
+  (void)pthread_mutex_lock(&lock);
+  n_faults = 0;
+  (void)pthread_mutex_unlock(&lock);
+}
+
 td_fault td_count(td_slot slot)
 {
   td_fault met = {.slot = slot};
   (void)pthread_mutex_lock(&lock);
   calls[slot]++;
-  for (size_t i = 0; i < n_faults; i++)
-    if (faults[i].slot == slot && faults[i].nth == calls[slot])
+  for (size_t i = 0; i < n_faults;)
+    if (faults[i].slot == slot && faults[i].nth == calls[slot]) {
       met = faults[i];
+      faults[i] = faults[--n_faults];
+    } else {
+      i++;
+    }
   (void)pthread_mutex_unlock(&lock);
   return met;
 }

@@ -227,11 +227,14 @@ static mb_status wait_more(mb_driver_conn *conn)
   const int server_fd = conn->cancel->server_fd;
   const bool stalls = flight->fault.stall != TD_UNTIL_NOTHING;
   const bool by_deadline = td.wake == TD_BY_DEADLINE && !stalls;
+  const bool writes = td.writes && flight->fault.slot == TD_CONNECT;
   flight->op->wait = (mb_wait){.fd = conn->cancel->fd,
-      .events = MB_READABLE_FD,
+      .events = writes ? MB_WRITABLE_FD : MB_READABLE_FD,
       .deadline_ns =
           by_deadline ? conn->host->now_ns() + DRIVER_WAIT_NS : MB_NEVER,
       .fd_serial = conn->fd_serial};
+  if (writes)
+    return MB_WAIT; /* it may at once */
   if (stalls ? td.noisy : td.wake == TD_BY_DATA)
     (void)send(server_fd, "x", 1, MSG_NOSIGNAL);
   else if (!stalls && td.wake == TD_BY_THREAD)
@@ -280,6 +283,8 @@ static mb_status stall_here(mb_driver_conn *conn, mb_op *op, mb_error *error)
   }
   while (!mb_op_stopped(conn->host, op))
     conn->host->sleep_ns(NS_PER_MS / 5);
+  if (conn->flight.fault.ends_well)
+    return come_to_end(conn, error);
   return stop(conn, MB_CANCELED, 0, error);
 }
 
@@ -334,10 +339,12 @@ mb_status td_resume(
   const td_until stall = flight->fault.stall;
   mb_status status;
   if (shut && stall != TD_UNTIL_END)
-    status =
-        stop(conn, MB_CONNECTION_LOST, MB_CONNECTION_DEAD | MB_SENT, error);
+    status = flight->fault.ends_well ? come_to_end(conn, error)
+                                     : stop(conn, MB_CONNECTION_LOST,
+                                           MB_CONNECTION_DEAD | MB_SENT, error);
   else if (asked && stall < TD_UNTIL_SHUT)
-    status = stop(conn, MB_CANCELED, 0, error);
+    status = flight->fault.ends_well ? come_to_end(conn, error)
+                                     : stop(conn, MB_CANCELED, 0, error);
   else if (stall != TD_UNTIL_NOTHING || --flight->waits > 0)
     status = wait_more(conn);
   else
@@ -516,6 +523,11 @@ mb_status td_reset_session(mb_driver_conn *conn, mb_reset_mode mode,
     return td_start(conn, fault, true, end_reset, op, error);
   td_queue(conn, MB_ORIGIN_RESET, fault, 0, NULL);
   return td_leave(conn, end_reset(conn, error));
+}
+
+void td_set_backslashes(mb_conn *conn, bool known)
+{
+  conn->impl->capability.lexical.backslash_strings = known;
 }
 
 const mb_capability *td_capability(mb_driver_conn *conn)

@@ -195,7 +195,8 @@ for _, database in ipairs(require "spec.support.databases") do
       it("refuses options of wrong types", function()
         for _, wrong in ipairs { { isolation = 7 }, { read_only = "yes" }, { timeout = "1" },
           { timeout = 0 }, { timeout = -1 }, { timeout = 0 / 0 }, { retry = 3 },
-          { retry = { attempts = "x" } }, { mode = true }, { mode = "fast" },
+          { timeout = math.huge }, { timeout = 2 ^ 31 }, { retry = { attempts = "x" } },
+          { deferrable = 1 }, { isolation = "" }, { mode = true }, { mode = "fast" },
           { unheard_of = 1 }, { [1] = 2 }, "serializable", 7 } do
           expect.raised("UsageError", nil, db.transaction, db, print, wrong)
         end

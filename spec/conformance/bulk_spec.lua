@@ -225,7 +225,8 @@ for _, database in ipairs(require "spec.support.databases") do
       for _, wrong in ipairs {
         { "item", {}, {} }, { "item", nil, {} }, { "item", "id", {} }, { 7, { "id" }, {} },
         { "item", { "id" } }, { "item", { "id" }, "rows" }, { "item", { "id" }, 7 },
-        { "item", { 7 }, {} }, { "", { "id" }, {} }, { "a\0b", { "id" }, {} },
+        { "item", { 7 }, {} }, { "item", { "id", nil, "name" }, {} },
+        { "", { "id" }, {} }, { "a\0b", { "id" }, {} },
         { "item", { "id" }, {}, { on_conflict = "replace" } },
         { "item", { "id" }, {}, { on_conflict = true } },
         { "item", { "id" }, {}, { commit_every = 0 } },
@@ -233,7 +234,8 @@ for _, database in ipairs(require "spec.support.databases") do
         { "item", { "id" }, {}, { commit_every = "2" } },
         { "item", { "id" }, {}, { progress = true } },
         { "item", { "id" }, {}, { unheard_of = 1 } },
-        { "item", { "id" }, {}, 7 },
+        { "item", { "id" }, {}, { commit_every = 0 / 0 } },
+        { "item", { "id" }, {}, 7 }, { "item", { "id" }, {}, false },
       } do
         expect.raised("UsageError", nil, db.bulk_insert, db, wrong[1], wrong[2], wrong[3],
           wrong[4])
@@ -285,6 +287,29 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.same({ a = 5, b = 6 }, results[3].rows[1])
     end)
 
+    it("gives an entry the length of its statement, never that of #", function()
+      -- # may be that of the first nil, or of any later one.
+      local entry = { "select ? as a, ? as b, ? as c, ? as d" }
+      entry[2], entry[5] = 1, 4
+      assert.same({ a = 1, d = 4 }, db:batch { entry }[1].rows[1])
+      entry[6] = 5
+      local err = expect.raised("UsageError", "more values are given", db.batch, db, { entry })
+      assert.equal(1, err.entry)
+      entry = { "select 1 as a" }
+      entry[4] = 7
+      expect.raised("UsageError", "more values are given", db.batch, db, { entry })
+      entry[2 ^ 53] = 7
+      expect.raised("UsageError", "more than any statement has", db.batch, db, { entry })
+    end)
+
+    it("takes fragments, which have their parameters already", function()
+      local sql = moonbase.sql
+      assert.same({ a = 7 }, db:batch { { sql("select ? as a", 7) } }[1].rows[1])
+      local err = expect.raised("UsageError", "has its parameters already", db.batch, db,
+        { { "select 1" }, { sql("select ? as a", 7), 8 } })
+      assert.equal(2, err.entry)
+    end)
+
     it("does everything or nothing, and names the entry that failed", function()
       local err = expect.raised("ConstraintError", nil, db.batch, db, {
         { "insert into item (name) values ('a')" },
@@ -296,6 +321,9 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.equal(0, db:query_value "select count(*) from item")
       err = expect.raised("UsageError", nil, db.batch, db, {
         { "insert into item (name) values ('a')" }, { "select ?", 1, 2 } })
+      assert.equal(2, err.entry)
+      err = expect.raised("UsageError", nil, db.batch, db, {
+        { "insert into item (name) values ('a')" }, { "select :a", { b = 1 } } })
       assert.equal(2, err.entry)
       err = expect.raised("SyntaxError", nil, db.batch, db, { { "selekt" } })
       assert.equal(1, err.entry)
@@ -317,6 +345,9 @@ for _, database in ipairs(require "spec.support.databases") do
         { { "select 1" }, "select 1" })
       expect.raised("UsageError", "entry 1 is no {sql, …}", db.batch, db, { { 7 } })
       expect.raised("UsageError", "entry 1 is no {sql, …}", db.batch, db, { {} })
+      expect.raised("UsageError", "entry 1 is no {sql, …}", db.batch, db, { { {} } })
+      expect.raised("UsageError", "entry 2 is no {sql, …}", db.batch, db,
+        { { "select 1" }, nil, { "select 2" } })
     end)
   end)
 end

@@ -150,6 +150,63 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.is_true(collectgarbage "count" < before + 500)
     end)
 
+    it("may run statements in the middle of others, which lose nothing", function()
+      local ran, wrong = 0, nil
+      local function sow()
+        for _ = 1, 100 do
+          language.finalized(function()
+            local ok, err = pcall(db.query_value, db, "select 7")
+            ran = ran + 1
+            -- The only connection may be in use, or a transaction be open.
+            if ok and err ~= 7 or not ok and err.class ~= "PoolTimeoutError"
+              and err.class ~= "UsageError" then
+              wrong = err
+            end
+          end)
+        end
+      end
+      for round = 1, 10 do
+        sow()
+        local all = db:query_all(series, 1000)
+        assert.equal(1000, #all)
+        for i = 1, 1000 do assert.equal(i, all[i].i) end
+        sow()
+        local n = 0
+        for row in db:query(series, 1000) do
+          n = n + 1
+          assert.equal(n, row.i)
+        end
+        assert.equal(1000, n)
+        sow()
+        assert.equal(50, db:bulk_insert("item", { "name" }, function()
+          n = n - 20
+          return n >= 0 and { ("n"):rep(n) } or nil
+        end))
+        sow()
+        assert.is_false((pcall(db.query, db, "selekt " .. round)))
+        sow()
+        assert.equal("x" .. round, db:query_value(require "moonbase".sql("select ?", "x" .. round)))
+      end
+      language.collect()
+      assert.is_nil(wrong)
+      assert.is_true(ran > 1000)
+      assert.equal(500, db:query_value "select count(*) from item")
+      assert.equal(0, db:stats().in_use)
+    end)
+
+    it("may come while rows share the only connection, in coroutines that are left", function()
+      local one = database:open{ pool = { max = 1 } }
+      for i = 1, 1000 do
+        coroutine.wrap(function()
+          for _ in one:query(series, 100) do coroutine.yield() end
+        end)()
+        if i % 300 == 0 then language.collect() end
+      end
+      language.collect()
+      assert.equal(1, one:query_value "select 1")
+      assert.equal(0, one:stats().in_use)
+    end)
+
     it("leaves no connection behind", function()
       for _ = 1, 50 do
         db:connect():begin{ read_only = true }:query(series, 1000):next()

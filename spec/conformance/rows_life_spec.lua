@@ -155,6 +155,43 @@ for _, database in ipairs(require "spec.support.databases") do
       conn:close()
     end)
 
+    it("end as they would have when something runs beside the last one of them", function()
+      local conn = db:connect()
+      for _, beside in ipairs {
+        function() conn:exec "insert into item (name) values ('a')" end,
+        function() conn:query("insert into item (name) values ('a') returning id") end,
+        function() conn:transaction(function(tx) tx:exec "delete from item" end) end,
+        function() conn:bulk_insert("item", { "name" }, { { "a" } }) end,
+        function() conn:query_value(series, 5) end,
+        function() conn:ping() end,
+      } do
+        for last = 1, 3 do
+          local n = 0
+          for row in conn:query(series, last) do
+            n = row.i
+            if n == last then beside() end
+          end
+          assert.equal(last, n)
+          local rows = conn:query(series, last)
+          for _ = 1, last do rows:next() end
+          beside()
+          beside()
+          assert.is_nil((rows:next()))
+          assert.is_nil((rows:next()))
+          rows = conn:query(series, last)
+          for _ = 1, last do rows:next() end
+          beside()
+          rows:close()
+          beside()
+          conn:query(series, last):next() -- left there
+          language.collect()
+          beside()
+        end
+      end
+      conn:close()
+      assert.equal(0, db:stats().in_use)
+    end)
+
     it("stay readable when a transaction begins and ends beside them", function()
       local conn = db:connect()
       local rows = conn:query(series, 500)
@@ -192,6 +229,25 @@ for _, database in ipairs(require "spec.support.databases") do
       rows:close()
       assert.equal(300, db:query_value "select count(*) from item")
     end)
+
+    it("of an insert … returning stay readable when transactions are nested beside them",
+      function()
+        db:transaction(function(tx)
+          local rows = tx:query(fill .. " returning id", 300)
+          assert.is_number(rows:next().id)
+          tx:transaction(function(nested)
+            nested:exec "update item set name = 'y' where name = 'none'"
+          end)
+          pcall(tx.transaction, tx, function(nested)
+            nested:exec "delete from item"
+            error "no"
+          end)
+          assert.equal(299, #rows:all())
+          tx:query(fill .. " returning id", 300) -- nobody reads them
+          tx:transaction(function(nested) nested:exec "update item set name = 'z'" end)
+        end)
+        assert.equal(600, db:query_value "select count(*) from item where name = 'z'")
+      end)
 
     it("keep what an update … returning did when they are collected", function()
       db:exec(fill, 300)

@@ -317,6 +317,29 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.equal(0, db:stats().in_use)
     end)
 
+    it("that is dropped is rolled back before its connection begins another one", function()
+      local conn = db:connect()
+      for _, again in ipairs {
+        function() return conn:transaction(function(tx) return insert(tx, "again") end) end,
+        function()
+          local tx = conn:begin()
+          return insert(tx, "again"), tx:commit()
+        end,
+        function() return conn:exec "insert into item (name) values ('again')" end,
+        function() return conn:bulk_insert("item", { "name" }, { { "again" } }) end,
+      } do
+        do
+          local tx = conn:begin()
+          insert(tx, "lost")
+          tx:query("insert into item (name) values ('lost') returning name"):next()
+        end
+        language.collect()
+        assert.equal(1, (again()))
+      end
+      assert.same({ "again", "again", "again", "again" }, names(conn))
+      conn:close()
+    end)
+
     it("that is dropped inside another one is rolled back before that goes on", function()
       local outer = db:begin()
       insert(outer, "outer")

@@ -1,4 +1,5 @@
 -- Wrong use is told at once, in words that say what to do.
+local core = require "moonbase.core"
 local moonbase = require "moonbase"
 local expect = require "spec.support.expect"
 
@@ -100,7 +101,9 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.is_true(conn:wait_closed())
       assert.is_true(tx:is_closed())
       assert.is_true(statement:is_closed())
+      assert.is_true(statement:wait_closed())
       assert.is_true(rows:is_closed())
+      assert.is_true(rows:wait_closed())
     end)
 
     it("is to end a transaction twice", function()
@@ -227,6 +230,33 @@ for _, database in ipairs(require "spec.support.databases") do
       expect.raised("UsageError", "got userdata", rows.close, io.stdout)
       expect.raised("UsageError", "got table", db.query, {}, "select 1")
       expect.raised("UsageError", "got string", moonbase.cancellation().cancel, "x")
+      local statement = db:connect():prepare "select 1"
+      for _, name in ipairs { "next", "tuples", "arrays", "all", "one", "each", "columns",
+        "next_result", "close", "is_closed", "wait_closed" } do
+        expect.raised("UsageError", "a Rows is wanted here, and got number", rows[name], 7, print)
+        expect.raised("UsageError", "got Statement", rows[name], statement, print)
+      end
+      for _, name in ipairs { "exec_many", "columns", "parameters", "close", "is_closed",
+        "wait_closed" } do
+        expect.raised("UsageError", "a Statement is wanted here, and got number", statement[name],
+          7, {})
+        expect.raised("UsageError", "got Rows", statement[name], rows, {})
+      end
+      for _, name in ipairs { "connect", "close", "current", "stats", "url", "with", "is_closed",
+        "wait_closed", "commit", "rollback" } do
+        local method = db[name] or core.methods.Transaction[name]
+        expect.raised("UsageError", "is wanted here, and got nil", method, nil, {})
+        expect.raised("UsageError", "is wanted here, and got Rows", method, rows, {})
+      end
+      rows:close()
+    end)
+
+    it("is to wait for what only this program could close", function()
+      local statement = db:connect():prepare "select 1"
+      expect.raised("UsageError", "would wait for ever", statement.wait_closed, statement)
+      local rows = statement:query()
+      expect.raised("UsageError", "would wait for ever", rows.wait_closed, rows)
+      rows:close()
     end)
   end)
 end

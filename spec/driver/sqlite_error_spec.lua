@@ -1,7 +1,6 @@
 -- SQLite's result codes as errors: each class, provoked for real where a program can do it,
 -- else by a function that ends its statement with the code.
 local moonbase = require "moonbase"
-local child = require "spec.support.child"
 local expect = require "spec.support.expect"
 local extension = require "spec.support.extension"
 local files = require "spec.support.files"
@@ -9,9 +8,15 @@ local files = require "spec.support.files"
 -- Code, name, class, and whether the connection is of no further use.
 local codes = {
   { 1, "SQLITE_ERROR", "EngineError" },
+  { 257, "SQLITE_ERROR_MISSING_COLLSEQ", "EngineError" },
+  { 513, "SQLITE_ERROR_RETRY", "EngineError" },
+  { 769, "SQLITE_ERROR_SNAPSHOT", "EngineError" },
   { 2, "SQLITE_INTERNAL", "EngineError" },
   { 3, "SQLITE_PERM", "PermissionError" },
   { 4, "SQLITE_ABORT", "EngineError" },
+  { 516, "SQLITE_ABORT_ROLLBACK", "EngineError" },
+  { 6, "SQLITE_LOCKED", "EngineError" },
+  { 518, "SQLITE_LOCKED_VTAB", "EngineError" },
   { 7, "SQLITE_NOMEM", "ResourceError" },
   { 8, "SQLITE_READONLY", "ReadOnlyError" },
   { 264, "SQLITE_READONLY_RECOVERY", "ReadOnlyError" },
@@ -26,25 +31,68 @@ local codes = {
   { 522, "SQLITE_IOERR_SHORT_READ", "ConnectivityError", true },
   { 778, "SQLITE_IOERR_WRITE", "ConnectivityError", true },
   { 1034, "SQLITE_IOERR_FSYNC", "ConnectivityError", true },
+  { 1290, "SQLITE_IOERR_DIR_FSYNC", "ConnectivityError", true },
+  { 1546, "SQLITE_IOERR_TRUNCATE", "ConnectivityError", true },
+  { 1802, "SQLITE_IOERR_FSTAT", "ConnectivityError", true },
+  { 2058, "SQLITE_IOERR_UNLOCK", "ConnectivityError", true },
+  { 2314, "SQLITE_IOERR_RDLOCK", "ConnectivityError", true },
+  { 2570, "SQLITE_IOERR_DELETE", "ConnectivityError", true },
+  { 3338, "SQLITE_IOERR_ACCESS", "ConnectivityError", true },
+  { 3594, "SQLITE_IOERR_CHECKRESERVEDLOCK", "ConnectivityError", true },
   { 3850, "SQLITE_IOERR_LOCK", "ConnectivityError", true },
-  { 8458, "SQLITE_IOERR_CORRUPTFS", "ConnectivityError", true },
+  { 4106, "SQLITE_IOERR_CLOSE", "ConnectivityError", true },
+  { 4362, "SQLITE_IOERR_DIR_CLOSE", "ConnectivityError", true },
+  { 4618, "SQLITE_IOERR_SHMOPEN", "ConnectivityError", true },
+  { 4874, "SQLITE_IOERR_SHMSIZE", "ConnectivityError", true },
+  { 5130, "SQLITE_IOERR_SHMLOCK", "ConnectivityError", true },
+  { 5386, "SQLITE_IOERR_SHMMAP", "ConnectivityError", true },
+  { 5642, "SQLITE_IOERR_SEEK", "ConnectivityError", true },
+  { 5898, "SQLITE_IOERR_DELETE_NOENT", "ConnectivityError", true },
+  { 6154, "SQLITE_IOERR_MMAP", "ConnectivityError", true },
+  { 6410, "SQLITE_IOERR_GETTEMPPATH", "ConnectivityError" },
+  { 6666, "SQLITE_IOERR_CONVPATH", "ConnectivityError", true },
+  { 6922, "SQLITE_IOERR_VNODE", "ConnectivityError", true },
+  { 7178, "SQLITE_IOERR_AUTH", "ConnectivityError", true },
+  { 7434, "SQLITE_IOERR_BEGIN_ATOMIC", "ConnectivityError", true },
+  { 7690, "SQLITE_IOERR_COMMIT_ATOMIC", "ConnectivityError", true },
+  { 7946, "SQLITE_IOERR_ROLLBACK_ATOMIC", "ConnectivityError", true },
+  { 8202, "SQLITE_IOERR_DATA", "ConnectivityError", true },
   { 11, "SQLITE_CORRUPT", "ConnectivityError", true },
   { 267, "SQLITE_CORRUPT_VTAB", "ConnectivityError" },
+  { 523, "SQLITE_CORRUPT_SEQUENCE", "ConnectivityError" },
   { 779, "SQLITE_CORRUPT_INDEX", "ConnectivityError", true },
   { 12, "SQLITE_NOTFOUND", "EngineError" },
   { 13, "SQLITE_FULL", "ResourceError" },
   { 14, "SQLITE_CANTOPEN", "ConnectivityError" },
+  { 270, "SQLITE_CANTOPEN_NOTEMPDIR", "ConnectivityError" },
   { 526, "SQLITE_CANTOPEN_ISDIR", "ConnectivityError" },
+  { 782, "SQLITE_CANTOPEN_FULLPATH", "ConnectivityError" },
+  { 1038, "SQLITE_CANTOPEN_CONVPATH", "ConnectivityError" },
+  { 1294, "SQLITE_CANTOPEN_DIRTYWAL", "ConnectivityError" },
+  { 1550, "SQLITE_CANTOPEN_SYMLINK", "ConnectivityError" },
   { 15, "SQLITE_PROTOCOL", "EngineError" },
+  { 16, "SQLITE_EMPTY", "EngineError" },
   { 17, "SQLITE_SCHEMA", "EngineError" },
   { 18, "SQLITE_TOOBIG", "DataError" },
   { 19, "SQLITE_CONSTRAINT", "ConstraintError" },
+  { 275, "SQLITE_CONSTRAINT_CHECK", "ConstraintError" },
+  { 531, "SQLITE_CONSTRAINT_COMMITHOOK", "ConstraintError" },
+  { 787, "SQLITE_CONSTRAINT_FOREIGNKEY", "ConstraintError" },
+  { 1043, "SQLITE_CONSTRAINT_FUNCTION", "ConstraintError" },
+  { 1299, "SQLITE_CONSTRAINT_NOTNULL", "ConstraintError" },
+  { 1555, "SQLITE_CONSTRAINT_PRIMARYKEY", "ConstraintError" },
   { 1811, "SQLITE_CONSTRAINT_TRIGGER", "ConstraintError" },
+  { 2067, "SQLITE_CONSTRAINT_UNIQUE", "ConstraintError" },
+  { 2323, "SQLITE_CONSTRAINT_VTAB", "ConstraintError" },
+  { 2579, "SQLITE_CONSTRAINT_ROWID", "ConstraintError" },
+  { 2835, "SQLITE_CONSTRAINT_PINNED", "ConstraintError" },
   { 3091, "SQLITE_CONSTRAINT_DATATYPE", "ConstraintError" },
   { 20, "SQLITE_MISMATCH", "DataError" },
   { 21, "SQLITE_MISUSE", "EngineError" },
+  { 22, "SQLITE_NOLFS", "EngineError" },
   { 23, "SQLITE_AUTH", "PermissionError" },
   { 279, "SQLITE_AUTH_USER", "PermissionError" },
+  { 24, "SQLITE_FORMAT", "EngineError" },
   { 25, "SQLITE_RANGE", "EngineError" },
   { 26, "SQLITE_NOTADB", "ConnectivityError", true },
 }
@@ -79,12 +127,22 @@ describe("A result code of SQLite", function()
 
   it("that says try again is retryable", function()
     for code, name in pairs { [5] = "SQLITE_BUSY", [261] = "SQLITE_BUSY_RECOVERY",
-      [517] = "SQLITE_BUSY_SNAPSHOT", [262] = "SQLITE_LOCKED_SHAREDCACHE" } do
+      [517] = "SQLITE_BUSY_SNAPSHOT", [262] = "SQLITE_LOCKED_SHAREDCACHE",
+      [773] = "SQLITE_BUSY_TIMEOUT" } do
       local err = expect.raised("SerializationError", nil, db.query_value, db,
         "select fail(?)", code)
       assert.equal(name, err.code)
       assert.is_true(err.retryable)
     end
+  end)
+
+  it("that SQLite itself gives as a plainer one is that", function()
+    local err = expect.raised("ConnectivityError", nil, db.query_value, db, "select fail(8458)")
+    assert.equal("SQLITE_CORRUPT", err.code) -- a damaged file system: SQLITE_IOERR_CORRUPTFS
+    assert.equal(11, err.native_code)
+    err = expect.raised("ResourceError", nil, db.query_value, db, "select fail(3082)")
+    assert.equal("SQLITE_NOMEM", err.code) -- SQLITE_IOERR_NOMEM
+    assert.is_false(err.connection_dead)
   end)
 
   it("that nobody knows stays an EngineError with its number", function()
@@ -234,17 +292,6 @@ describe("An error of SQLite", function()
     err = expect.raised("EngineError", "malformed JSON", db.query, db, "select json('{')")
     assert.equal("SQLITE_ERROR", err.code)
     assert.is_nil(err.position)
-  end)
-
-  it("is SQLITE_NOMEM where memory is limited", function()
-    local output = child.run([[
-      local db = require "moonbase".open "sqlite::memory:"
-      db:exec "pragma hard_heap_limit = 3000000"
-      local ok, err = pcall(db.query_value, db, "select length(hex(randomblob(10000000)))")
-      print(ok, err.class, err.code, err.connection_dead)
-      print(db:query_value "select 1")
-    ]])
-    assert.equal("false\tResourceError\tSQLITE_NOMEM\tfalse\n1\n", output)
   end)
 
   it("never shows what detail holds", function()

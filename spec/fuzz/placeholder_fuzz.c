@@ -37,12 +37,13 @@ static bool is_place(const mb__lexer *lexer, const mb__token *token,
 }
 
 /* Token by token, but for blanks, what is sent is the user's text: only
- * placeholders differ, unless they are sent as they stand, and are then the next
- * in number; and ?? is ?. */
+ * placeholders differ, unless they are sent as they stand, and are then the
+ * next in number; and ?? is ?. */
 static void require_same_tokens(
     const mb_lexical *lexical, struct text sql, const mb__scan *scan)
 {
-  const bool keeps = lexical->placeholder == MB_PLACEHOLDER_NATIVE ||
+  const bool keeps = (lexical->placeholder == MB_PLACEHOLDER_NATIVE &&
+                         scan->n_parameters <= MB__NATIVE_MAX) ||
                      (lexical->placeholder == MB_PLACEHOLDER_DOLLAR &&
                          scan->style == MB_STYLE_NUMBER);
   size_t places = 0;

@@ -42,9 +42,17 @@ function child.start(text, ...)
   local input = files.path "input"
   assert(os.execute("mkfifo " .. quote(input)))
   local running = setmetatable({}, Running)
-  running.output = assert(io.popen(command_of(text, { ... }) .. " 2>&1 <" .. quote(input), "r"))
+  -- The shell's number is that of the Lua that takes its place.
+  running.output = assert(io.popen("exec 2>&1 <" .. quote(input) .. "; "
+    .. command_of(text, { ... }, "echo $$"), "r"))
   running.input = assert(io.open(input, "w"))
+  running.pid = assert(tonumber(running:hear()))
   return running
+end
+
+--- Ends it at once, as a crash does.
+function Running:kill()
+  os.execute("kill -9 " .. self.pid .. " 2>/dev/null")
 end
 
 --- The next line that it says.

@@ -13,8 +13,9 @@ local files = require "spec.support.files"
 local usual = {
   --- More than one connection sees the same data.
   many_connections = true,
-  --- How two transactions come into conflict; "upgrade": both have read, one has written.
-  conflict = "update",
+  --- The options of a transaction that comes into conflict when it writes what another one
+  --- has changed since it was read.
+  conflict = { isolation = "serializable" },
   --- A value of the wrong type for its column is a DataError.
   checks_types = true,
   --- A failed statement leaves its transaction usable.
@@ -50,9 +51,9 @@ local usual = {
   },
 }
 
---- The names of all tables that the conformance specs create.
+--- The names of all tables that the conformance specs create, children first.
 local tables = {
-  "child", "parent", "item", "pair", "kinds", "moonbase_command_keys", "own_keys",
+  "child", "item", "parent", "pair", "kinds", "moonbase_command_keys", "own_keys",
 }
 
 local Database = {}

@@ -23,6 +23,16 @@ function language.compile(text, ...)
   return chunk(...)
 end
 
+--- Something that nobody holds, whose finalizer calls fn.
+function language.finalized(fn)
+  local newproxy = rawget(_G, "newproxy") -- where tables have no finalizers
+  if newproxy then
+    getmetatable(newproxy(true)).__gc = fn
+  else
+    setmetatable({}, { __gc = fn })
+  end
+end
+
 --- Everything that nobody holds is collected, finalizers included.
 function language.collect()
   for _ = 1, 2 do collectgarbage() end

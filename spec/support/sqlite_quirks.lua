@@ -1,7 +1,7 @@
 --- Where SQLite differs from what spec/support/databases.lua takes for usual.
 return {
-  -- A deadlock of writers is found when a reader wants to write, not when both wait.
-  conflict = "upgrade",
+  -- One that takes the lock for writing when it begins never comes into conflict.
+  conflict = { mode = "deferred", isolation = "serializable" },
   -- Columns take values of any type.
   checks_types = false,
   -- A text with a zero byte is stored whole.

@@ -224,14 +224,22 @@ mb__canceller *mb__canceller_open(
   return canceller;
 }
 
-void mb__canceller_close(mb__canceller *canceller)
+static void free_canceller(mb__canceller *canceller)
 {
-  if (canceller == NULL || atomic_fetch_sub(&canceller->refs, 1) != 1)
-    return;
   canceller->driver->release_cancel(canceller->handle);
   (void)pthread_cond_destroy(&canceller->returned);
   (void)pthread_mutex_destroy(&canceller->lock);
   mb__host.release(canceller);
+}
+
+void mb__canceller_close(mb__canceller *canceller)
+{
+  if (canceller == NULL || atomic_fetch_sub(&canceller->refs, 1) != 1)
+    return;
+  /* The helper lets go inside the lock, which it has to leave first. */
+  (void)pthread_mutex_lock(&canceller->lock);
+  (void)pthread_mutex_unlock(&canceller->lock);
+  free_canceller(canceller);
 }
 
 /* On the helper thread.  What the database says to it does not matter: the
@@ -249,8 +257,11 @@ static void ask(void *argument)
   (void)pthread_mutex_lock(&canceller->lock);
   canceller->asking = false;
   (void)pthread_cond_broadcast(&canceller->returned);
+  /* Inside the lock: who has waited finds that nobody else holds the handle. */
+  const bool last = atomic_fetch_sub(&canceller->refs, 1) == 1;
   (void)pthread_mutex_unlock(&canceller->lock);
-  mb__canceller_close(canceller);
+  if (last)
+    free_canceller(canceller);
   if (driver->thread_leave != NULL)
     driver->thread_leave();
 }
@@ -261,8 +272,10 @@ bool mb__canceller_ask(mb__canceller *canceller, int64_t deadline_ns)
     return false;
   (void)pthread_mutex_lock(&canceller->lock);
   const bool free_to_ask = !canceller->asking;
-  canceller->asking = true;
-  canceller->deadline_ns = deadline_ns;
+  if (free_to_ask) {
+    canceller->asking = true;
+    canceller->deadline_ns = deadline_ns;
+  }
   (void)pthread_mutex_unlock(&canceller->lock);
   if (!free_to_ask)
     return true;

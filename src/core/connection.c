@@ -82,6 +82,8 @@ void mb_conn_on_event(mb_conn *conn,
 void mb__conn_event(void *owner, const mb_event *event)
 {
   mb_conn *conn = owner;
+  if (event->kind == MB_EVENT_PARAMETER)
+    conn->lexical_stale = true;
   if (conn->on_event != NULL)
     conn->on_event(conn->event_context, event);
 }
@@ -103,8 +105,8 @@ mb_status mb__conn_refuse(mb_conn *conn, mb_error *error)
     return MB_ERROR;
   }
   return mb__host.fail(error, MB_USAGE,
-      "the connection is in the middle of another call (from a function that "
-      "the database calls, or from another thread)");
+      "the connection is in the middle of another call (this one comes from a "
+      "function that it calls, from a finalizer, or from another thread)");
 }
 
 void mb__conn_unbound(mb_conn *conn)
@@ -197,6 +199,8 @@ mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
         mb__tx_unwind(conn, conn->settle_depth, error));
     if (status == MB_ERROR)
       MB_TASK_LEAVE(conn->settle_at, MB_ERROR);
+    /* What goes on asks for it before the call is over. */
+    conn->transaction = conn->driver->transaction_state(conn->impl);
   }
   conn->unsettled = false;
   MB_TASK_END(conn->settle_at);
@@ -212,6 +216,8 @@ static mb_status ping_step(mb_conn *conn, void *argument, mb_error *error)
   MB_TASK_CALL(conn->opening.at, status, mb__conn_settle(conn, error));
   if (status != MB_ERROR && mb__conn_is_occupied(conn))
     MB_TASK_CALL(conn->opening.at, status, mb__stmt_spool_all(conn, error));
+  if (status != MB_ERROR)
+    status = mb__conn_proceed(conn, error);
   if (status != MB_ERROR && conn->driver->ping != NULL)
     MB_TASK_AWAIT(conn->opening.at, status, conn,
         conn->driver->ping(conn->impl, &conn->op, error));
@@ -247,15 +253,31 @@ static mb_status start_connect(mb_conn *conn, mb_error *error)
 }
 
 /* What the driver says it can do, with zeroes for what it does not know of. */
-static void read_capability(mb_conn *conn)
+static void copy_capability(mb_conn *conn, mb_capability *out)
 {
   const mb_capability *given = conn->driver->capability(conn->impl);
-  const size_t size = given->size < sizeof conn->own_capability
-                          ? given->size
-                          : sizeof conn->own_capability;
-  memset(&conn->own_capability, 0, sizeof conn->own_capability);
-  memcpy(&conn->own_capability, given, size);
+  const size_t size = given->size < sizeof *out ? given->size : sizeof *out;
+  memset(out, 0, sizeof *out);
+  memcpy(out, given, size);
+}
+
+void mb__conn_follow_lexical(mb_conn *conn)
+{
+  mb_capability now;
+  conn->lexical_stale = false;
+  copy_capability(conn, &now);
+  if (memcmp(&now.lexical, &conn->own_capability.lexical, sizeof now.lexical) ==
+      0)
+    return;
+  conn->own_capability.lexical = now.lexical;
+  conn->lexical_serial++;
+}
+
+static void read_capability(mb_conn *conn)
+{
+  copy_capability(conn, &conn->own_capability);
   conn->capability = &conn->own_capability;
+  conn->lexical_stale = conn->connector->n_init > 0;
 
   const int64_t wanted = conn->connector->settings.statement_cache;
   conn->cache.limit =
@@ -265,24 +287,22 @@ static void read_capability(mb_conn *conn)
 static mb_status start_init(mb_conn *conn, mb_error *error)
 {
   const char *sql = conn->connector->init[conn->opening.init];
+  if (mb__conn_proceed(conn, error) != MB_OK)
+    return MB_ERROR;
   conn->opening.result = (mb_result){.affected = -1};
   return conn->driver->exec_text(
       conn->impl, sql, strlen(sql), &conn->opening.result, &conn->op, error);
 }
 
-/* An init statement that fails is the fault of the one who wrote it, unless the
- * time to connect was over. */
+/* An init statement that fails is the fault of the one who wrote it. */
 static mb_status blame_init(const mb_conn *conn, mb_error *error)
 {
   const mb_error given = *error;
-  const bool late = given.class == MB_TIMEOUT && conn->op.bounded &&
-                    mb__host.now_ns() >= conn->op.deadline_ns;
   size_t size;
   const char *message = mb_error_text(&given, MB_MESSAGE, &size);
-  mb__host.fail(error, late ? MB_CONNECTIVITY : given.class,
-      "init statement %zu: %.*s", conn->opening.init + 1, (int)size,
-      message != NULL ? message : "");
-  error->flags = given.flags | (late ? MB_TIMED_OUT : 0u);
+  mb__host.fail(error, given.class, "init statement %zu: %.*s",
+      conn->opening.init + 1, (int)size, message != NULL ? message : "");
+  error->flags = given.flags;
   error->native_code = given.native_code;
   message = mb_error_text(&given, MB_CODE, &size);
   mb__host.error_set(error, MB_CODE, message, size);
@@ -313,13 +333,16 @@ static mb_status open_step(mb_conn *conn, void *argument, mb_error *error)
   MB_TASK_BEGIN(conn->opening.at);
   conn->connecting = true;
   MB_TASK_AWAIT(conn->opening.at, status, conn, start_connect(conn, error));
-  conn->connecting = false;
   if (status == MB_ERROR)
     MB_TASK_LEAVE(conn->opening.at, MB_ERROR);
   if (conn->canceller == NULL)
     MB_TASK_LEAVE(conn->opening.at, mb__out_of_memory(error));
   read_capability(conn);
   MB_TASK_CALL(conn->opening.at, status, set_up(conn, error));
+  /* It may have been too late for what has come to a good end. */
+  if (status != MB_ERROR && conn->dead)
+    status = mb__conn_lost(conn, error);
+  conn->connecting = false;
   MB_TASK_END(conn->opening.at);
   return status;
 }
@@ -429,9 +452,20 @@ bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason)
   conn->unsettled = false;
   if (conn->transaction != MB_TRANSACTION_NONE)
     return false;
-  /* The session of an in-memory database is the database. */
+  /* The sessions of an in-memory database are the database. */
+  const mb_connector_info *info = &conn->connector->info;
   *reason = MB_CLOSED_CHANGED;
-  return !conn->session_changed || conn->connector->info.is_memory;
+  return !conn->session_changed || info->max_connections == 1 ||
+         info->is_the_database;
+}
+
+/* Nothing is sent, and be it a good-bye, before a request to stop what ran has
+ * returned. */
+static void end_asking(mb_conn *conn)
+{
+  if ((conn->phase == MB__PHASE_ASKED || conn->phase == MB__PHASE_ENDED) &&
+      !mb__canceller_await(conn->canceller, mb__deadline_ns(CLOSE_LIMIT_NS)))
+    mb__canceller_shut(conn->canceller);
 }
 
 void mb__conn_close(mb_conn *conn)
@@ -440,6 +474,8 @@ void mb__conn_close(mb_conn *conn)
   /* An operation that waits ends with its connection. */
   mb__conn_unbound(conn);
   conn->waiting = false;
+  if (!conn->inherited)
+    end_asking(conn);
   mb__stmt_forget_all(conn, true);
   conn->impl = NULL;
   conn->depth = 0;

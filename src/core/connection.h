@@ -44,12 +44,16 @@ typedef struct mb__verdict {
 } mb__verdict;
 
 struct mb_conn {
+  mb_conn_guard guard; /* first: users of the library find it there */
+
   /* Constant while open. */
   const mb_driver *driver;
   mb__connector *connector; /* a reference */
   mb_pool *pool;            /* borrowed: the pool outlives its connections */
   const mb_capability *capability; /* &own_capability, once connected */
   mb_capability own_capability;
+  bool lexical_stale; /* a setting has changed: the driver is asked again */
+  uint32_t lexical_serial; /* moves when texts mean something else */
   mb__canceller *canceller;
 
   /* Any thread. */
@@ -83,8 +87,8 @@ struct mb_conn {
   mb_status answer; /* of the driver's call, when a task is entered again */
   mb__phase phase;
   int64_t grace_end_ns;
-  mb_error *kept; /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
-  bool connecting;
+  mb_error *kept;  /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
+  bool connecting; /* until the init statements have been run */
 
   /* Statements. */
   mb__cache cache;
@@ -163,11 +167,13 @@ MB_CHECKED mb_status mb__conn_connect(
     mb_conn *conn, mb_cancellation *cancellation, mb_error *error);
 
 /* True while the driver runs, so that the connection cannot be ended: by
- * another thread, or by a function of the program that the database has called.
- */
+ * another thread, or by a function of the program that the database has called;
+ * and while somebody holds it. */
 static inline bool mb__conn_is_in_call(const mb_conn *conn)
 {
-  return atomic_load(&conn->entered) && !atomic_load(&conn->waiting);
+  return (atomic_load(&conn->entered) && !atomic_load(&conn->waiting)) ||
+         atomic_load(&conn->guard.held) > 0 ||
+         atomic_load(&conn->guard.read) > 0;
 }
 
 /* Ends the session and detaches what hangs on it; the memory lives until the
@@ -185,7 +191,8 @@ MB_CHECKED mb_status mb__conn_refuse(mb_conn *conn, mb_error *error);
 static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
 {
   if (conn->impl == NULL || conn->dead ||
-      atomic_load_explicit(&conn->entered, memory_order_relaxed))
+      atomic_load_explicit(&conn->entered, memory_order_relaxed) ||
+      atomic_load_explicit(&conn->guard.read, memory_order_relaxed) > 0)
     return mb__conn_refuse(conn, error);
   atomic_store_explicit(&conn->entered, true, memory_order_relaxed);
   return MB_OK;
@@ -208,7 +215,8 @@ static inline void mb__conn_pause(mb_conn *conn)
 {
   if (conn->op.bounded)
     mb__conn_unbound(conn);
-  atomic_store_explicit(&conn->entered, false, memory_order_relaxed);
+  /* Who sees it false may be another thread, which ends the connection. */
+  atomic_store_explicit(&conn->entered, false, memory_order_release);
 }
 
 /* True when nothing bounds an operation with this time-out and cancellation,
@@ -241,6 +249,9 @@ MB_CHECKED mb_status mb__conn_settle(mb_conn *conn, mb_error *error);
 
 void mb__conn_event(void *owner, const mb_event *event);
 
+/* Asks the driver again how texts are to be read. */
+void mb__conn_follow_lexical(mb_conn *conn);
+
 /* True when open rows are in the way of any request: they have to be read into
  * memory first. */
 static inline bool mb__conn_is_occupied(const mb_conn *conn)
@@ -255,6 +266,10 @@ static inline bool mb__conn_is_occupied(const mb_conn *conn)
  * draws the consequences of an error. */
 MB_CHECKED mb_status mb__conn_bring(
     mb_conn *conn, mb_status status, mb_error *error);
+
+/* Whether an operation may send a further request: not once its time is up, or
+ * somebody has cancelled it.  What only ends something is sent all the same. */
+MB_CHECKED mb_status mb__conn_proceed(mb_conn *conn, mb_error *error);
 
 /* What is answered instead of a call on a connection that is dead. */
 MB_CHECKED mb_status mb__conn_lost(mb_conn *conn, mb_error *error);

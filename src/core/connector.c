@@ -97,10 +97,9 @@ static const struct {
   const char *name;
   size_t at;
 } required[] = {
-#define REQUIRED(slot)               \
-  {                                  \
-#    slot, offsetof(mb_driver, slot) \
-  }
+/* clang-format off */
+#define REQUIRED(slot) {#slot, offsetof(mb_driver, slot)}
+    /* clang-format on */
     REQUIRED(library_version),
     REQUIRED(open_connector),
     REQUIRED(close_connector),

@@ -442,7 +442,18 @@ mb_status mb__scan_open(const mb_lexical *lexical, const char *sql, size_t size,
       .keeps = native || by_number,
       .by_number = by_number,
       .writes = !(native || by_number) || survey.n_operators > 0};
-  if (build(&filler, &survey, error) != MB_OK) {
+  mb_status status = build(&filler, &survey, error);
+  if (status == MB_OK && native && out->n_parameters > MB__NATIVE_MAX &&
+      survey.style != MB_STYLE_QUESTION) {
+    mb__scan_close(out);
+    filler = (struct filler){.lexical = lexical,
+        .sql = sql,
+        .size = size,
+        .scan = out,
+        .writes = true};
+    status = build(&filler, &survey, error);
+  }
+  if (status != MB_OK) {
     mb__scan_close(out);
     return MB_ERROR;
   }

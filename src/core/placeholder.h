@@ -26,6 +26,10 @@
 #include "../driver.h"
 #include "../moonbase.h"
 
+/* A library that reads names itself looks for each among all before it: more
+ * than this many are sent as ?, which it only counts. */
+#define MB__NATIVE_MAX 1000
+
 /* The most placeholders of a text, and the greatest number of one. */
 #define MB__PLACES_MAX 524280
 

@@ -225,7 +225,6 @@ static mb_status refuse_empty_locked(
       (long long)pool->n_waiting - 1,
       cause != NULL ? "; the last attempt to connect failed: " : "", (int)size,
       cause != NULL ? cause : "", note);
-  error->flags |= MB_RETRYABLE;
   return MB_ERROR;
 }
 
@@ -668,6 +667,14 @@ void mb_conn_release(mb_conn *conn)
     take_back(conn->pool, conn);
 }
 
+void mb_conn_let(mb_conn *conn)
+{
+  if (atomic_fetch_sub(&conn->guard.held, 1) > 1 ||
+      mb_conn_borrow(conn) % 2 == 1)
+    return;
+  mb__pool_tidy(conn->pool); /* it was given back meanwhile */
+}
+
 void mb_conn_drop(mb_conn *conn)
 {
   if (end_borrow(conn))
@@ -721,7 +728,9 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
     (void)refuse_empty_locked(pool, "no connection is free", own->error);
     return false;
   }
-  if ((cancellation != NULL || (flags & MB_ACQUIRE_NOW)) &&
+  /* Nobody tells when what was left in the middle of a call can be cleaned. */
+  if ((cancellation != NULL || (flags & MB_ACQUIRE_NOW) ||
+          pool->lists[MB__POOL_LEFT].n > 0) &&
       now_ns + LOOK_NS < until_ns)
     until_ns = now_ns + LOOK_NS;
   if (pool->next_attempt_ns > now_ns && pool->next_attempt_ns < until_ns &&
@@ -794,8 +803,12 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
     }
   }
   const bool served = own.conn != NULL || own.refused;
-  if (!served)
+  if (!served) {
     leave_queue_locked(pool, &own);
+    /* What was told to this one is news for the next. */
+    if (pool->first_waiter != NULL)
+      (void)pthread_cond_signal(&pool->first_waiter->served);
+  }
   pool->stats.acquire_ns += mb__host.now_ns() - since_ns;
   (void)pthread_mutex_unlock(&pool->lock);
   (void)pthread_cond_destroy(&own.served);

@@ -73,12 +73,12 @@ struct mb_pool {
   /* Any thread. */
   atomic_uint refs;       /* of handles and of what was made from them */
   atomic_uint generation; /* older connections are not lent any more */
+  atomic_bool dropped; /* without references, to be closed by mb_dispose */
   atomic_int n_left;      /* connections in MB__POOL_LEFT */
 
   /* Guarded by the lock of the list of pools. */
   mb_pool *next, *prev;
   unsigned handles; /* that have not been closed */
-  bool disposing;   /* it was found without references */
 
   pthread_mutex_t lock; /* guards everything below */
   pthread_cond_t smaller;

@@ -13,6 +13,8 @@
 #define NS_PER_MS INT64_C(1000000)
 /* How long the end of the process waits for threads in the background. */
 #define EXIT_LIMIT_NS (100 * NS_PER_MS)
+/* How often it is looked whether a call has ended. */
+#define LOOK_NS (2 * NS_PER_MS)
 
 /* A file that the parent had open when it forked. */
 typedef struct file {
@@ -177,7 +179,7 @@ static mb_pool *make(mb__connector *connector)
   pool->fork_epoch = atomic_load(&fork_epoch);
   pool->connects_at_once =
       connector->driver->resume == NULL && !connector->info.connect_blocks;
-  pool->is_database = connector->info.is_memory;
+  pool->is_database = connector->info.is_the_database;
   pool->place.wanted =
       connector->settings.single_writer != 0 &&
       (connector->settings.single_writer > 0 || connector->info.file != NULL) &&
@@ -210,7 +212,7 @@ static mb_pool *find_named(const char *name)
 {
   mb_pool *pool = pools;
   while (pool != NULL && (pool->name == NULL || strcmp(pool->name, name) != 0 ||
-                             pool->handles == 0 || pool->disposing ||
+                             pool->handles == 0 || atomic_load(&pool->refs) == 0 ||
                              mb__pool_is_inherited(pool)))
     pool = pool->next;
   return pool;
@@ -364,13 +366,21 @@ static void cancel_lent(mb_pool *pool, int64_t deadline_ns)
   (void)pthread_mutex_unlock(&pool->lock);
 }
 
+/* Works off what comes back, until nothing is open any more. */
 static void await_empty(mb_pool *pool, int64_t deadline_ns)
 {
-  (void)pthread_mutex_lock(&pool->lock);
-  while (pool->size > 0 && !mb__pool_is_inherited(pool) &&
-         mb__thread_wait(&pool->smaller, &pool->lock, deadline_ns))
-    continue;
-  (void)pthread_mutex_unlock(&pool->lock);
+  bool waits = !mb__pool_is_inherited(pool);
+  while (waits) {
+    mb__pool_tidy(pool);
+    (void)pthread_mutex_lock(&pool->lock);
+    int64_t until_ns = mb__host.now_ns() + LOOK_NS;
+    waits = pool->size > 0 && until_ns - LOOK_NS < deadline_ns;
+    if (pool->lists[MB__POOL_LEFT].n == 0 || until_ns > deadline_ns)
+      until_ns = deadline_ns;
+    if (waits)
+      (void)mb__thread_wait(&pool->smaller, &pool->lock, until_ns);
+    (void)pthread_mutex_unlock(&pool->lock);
+  }
 }
 
 static void shut(mb_pool *pool, int64_t timeout_ns)
@@ -436,11 +446,12 @@ void mb_pool_drop(mb_pool *pool)
 {
   if (atomic_fetch_sub(&pool->refs, 1) != 1)
     return;
-  (void)atomic_fetch_add(&n_abandoned, 1);
   (void)pthread_mutex_lock(&pool->lock);
   pool->keeper.stop = true;
   if (pool->keeper.running)
     (void)pthread_cond_signal(&pool->keeper.wake);
+  (void)atomic_fetch_add(&n_abandoned, 1);
+  atomic_store(&pool->dropped, true); /* from here on it is anybody's */
   (void)pthread_mutex_unlock(&pool->lock);
 }
 
@@ -449,10 +460,10 @@ static mb_pool *find_dropped(void)
 {
   (void)pthread_mutex_lock(&pools_lock);
   mb_pool *pool = pools;
-  while (pool != NULL && (atomic_load(&pool->refs) != 0 || pool->disposing))
+  while (pool != NULL && !atomic_load(&pool->dropped))
     pool = pool->next;
   if (pool != NULL) {
-    pool->disposing = true;
+    atomic_store(&pool->dropped, false);
     pool->handles = 1;
     (void)atomic_fetch_add(&pool->refs, 1);
     (void)atomic_fetch_sub(&n_abandoned, 1);

@@ -16,6 +16,9 @@
 /* Longer texts are not worth their memory in a cache. */
 #define CACHED_TEXT_MAX 16384
 
+/* For the steps of every run: calling them would take longer than they do. */
+#define INLINE __attribute__((always_inline)) static inline
+
 static atomic_uint_fast64_t last_shape;
 
 /* --- Making and forgetting ---------------------------------------------- */
@@ -75,10 +78,14 @@ static void stop_run(mb_stmt *stmt)
     stmt->running_next->running_prev = stmt->running_prev;
   stmt->run = 0;
   stmt->dropped = false;
+  stmt->at_end = false;
 }
 
 static void forget_rows(mb_stmt *stmt)
 {
+  stmt->at_end = false;
+  if (stmt->spool == NULL && stmt->late == NULL)
+    return;
   mb_spool_free(stmt->spool);
   stmt->spool = NULL;
   mb__host.release(stmt->late);
@@ -93,7 +100,7 @@ static void leave_driver(mb_stmt *stmt)
   stmt->params = NULL;
   if (stmt->dropped)
     forget_rows(stmt);
-  if (stmt->spool == NULL && stmt->late == NULL)
+  if (stmt->spool == NULL && stmt->late == NULL && !stmt->at_end)
     stop_run(stmt);
 }
 
@@ -173,7 +180,23 @@ static mb_status make(mb_conn *conn, const char *sql, size_t size,
     return status;
   }
   stmt->conn = conn;
+  stmt->lexical_serial = conn->lexical_serial;
   *out = stmt;
+  return MB_OK;
+}
+
+/* The text means something else than it did.  A run that is going on keeps what
+ * it began with. */
+static mb_status scan_again(mb_stmt *stmt, mb_error *error)
+{
+  if (stmt->run != 0)
+    return MB_OK;
+  close_impl(stmt);
+  mb__scan_close(&stmt->scan);
+  stmt->scan = (mb__scan){.sent = NULL};
+  if (scan_text(stmt->conn, stmt, error) != MB_OK)
+    return MB_ERROR;
+  stmt->lexical_serial = stmt->conn->lexical_serial;
   return MB_OK;
 }
 
@@ -181,19 +204,25 @@ mb_status mb_conn_statement(mb_conn *conn, const char *sql, size_t size,
     unsigned flags, mb_stmt **out, mb_error *error)
 {
   const uint64_t hash = mb__cache_hash(sql, size, flags);
+  if (conn->lexical_stale && conn->impl != NULL)
+    mb__conn_follow_lexical(conn);
   *out = mb__cache_find(&conn->cache, hash, sql, size, flags);
   if (*out != NULL) {
     conn->cache_hits++;
-    return MB_OK;
+    return (*out)->lexical_serial == conn->lexical_serial
+               ? MB_OK
+               : scan_again(*out, error);
   }
   /* Nothing may be made, or closed, under a call that is going on. */
   if (mb__conn_enter(conn, error) != MB_OK)
     return MB_ERROR;
   conn->cache_misses++;
-  for (mb_stmt *stmt; (stmt = mb__cache_surplus(&conn->cache)) != NULL;)
+  /* A call around this one may be about to use any of them. */
+  for (mb_stmt *stmt; atomic_load(&conn->guard.held) <= 1 &&
+                      (stmt = mb__cache_surplus(&conn->cache)) != NULL;)
     let_go(stmt);
   const mb_status status = make(conn, sql, size, flags, hash, out, error);
-  atomic_store_explicit(&conn->entered, false, memory_order_relaxed);
+  atomic_store_explicit(&conn->entered, false, memory_order_release);
   return status;
 }
 
@@ -285,6 +314,18 @@ static mb_status refuse_text(
   return mb__host.fail(error, MB_USAGE, "%s", message);
 }
 
+/* Whether another statement stands behind the one that was prepared. */
+static bool is_more(const mb_stmt *stmt, const char *sent, size_t size)
+{
+  const mb_lexical *lexical = &stmt->conn->capability->lexical;
+  const size_t consumed = stmt->prepared.consumed;
+  size_t end;
+  if (consumed == 0)
+    return mb__script_has_more(lexical, sent, size, &end);
+  return consumed < size &&
+         mb__script_is_more(lexical, sent + consumed, size - consumed);
+}
+
 /* What can be said of a text only once the database has read it. */
 static mb_status check_prepared(mb_stmt *stmt, mb_error *error)
 {
@@ -294,9 +335,7 @@ static mb_status check_prepared(mb_stmt *stmt, mb_error *error)
   const size_t sent_size =
       stmt->scan.sent != NULL ? stmt->scan.sent_size : stmt->size;
   const char *sent = stmt->scan.sent != NULL ? stmt->scan.sent : stmt->text;
-  if (prepared->consumed != 0 && prepared->consumed < sent_size &&
-      mb__script_is_more(&stmt->conn->capability->lexical,
-          sent + prepared->consumed, sent_size - prepared->consumed))
+  if (is_more(stmt, sent, sent_size))
     return refuse_text(
         stmt, error, "the text holds more than one statement; use exec_script");
   if (!(stmt->flags & MB_STATEMENT_PLAIN) && prepared->n_parameters >= 0 &&
@@ -311,6 +350,8 @@ static mb_status start_prepare(mb_stmt *stmt, mb_error *error)
 {
   mb_conn *conn = stmt->conn;
   const bool rewritten = stmt->scan.sent != NULL;
+  if (mb__conn_proceed(conn, error) != MB_OK)
+    return MB_ERROR;
   stmt->prepared = (mb_prepared){.n_parameters = -1};
   return conn->driver->prepare(conn->impl,
       rewritten ? stmt->scan.sent : stmt->text,
@@ -366,7 +407,7 @@ static mb_status check_parameters(const mb_stmt *stmt, mb_error *error)
 }
 
 /* Brings the values into the order in which they are sent. */
-static mb_status place_parameters(mb_stmt *stmt, mb_error *error)
+INLINE mb_status place_parameters(mb_stmt *stmt, mb_error *error)
 {
   const mb__scan *scan = &stmt->scan;
   if (stmt->params != NULL && stmt->params == stmt->places)
@@ -401,10 +442,12 @@ static void clear_totals(mb_stmt *stmt)
   stmt->result.tag[0] = '\0';
 }
 
-static mb_status start_execute(mb_stmt *stmt, mb_error *error)
+INLINE mb_status start_execute(mb_stmt *stmt, mb_error *error)
 {
   mb_conn *conn = stmt->conn;
   const mb_execute_options options = {.fetch_size = stmt->call.fetch_size};
+  if (mb__conn_proceed(conn, error) != MB_OK)
+    return MB_ERROR;
   clear_totals(stmt);
   return conn->driver->execute(stmt->impl, stmt->params, stmt->n_params,
       &options, &stmt->result, &conn->op, error);
@@ -446,7 +489,10 @@ static void begin_run(mb_stmt *stmt)
 /* A setting that a user leaves behind is remembered. */
 static void follow_session(const mb_stmt *stmt)
 {
-  if (stmt->prepared.changes_session && !stmt->conn->setup)
+  if (!stmt->prepared.changes_session)
+    return;
+  stmt->conn->lexical_stale = true;
+  if (!stmt->conn->setup)
     stmt->conn->session_changed = true;
 }
 
@@ -460,8 +506,14 @@ static mb_status fail_run(mb_stmt *stmt, mb_error *error)
   return in_own_words(stmt, error);
 }
 
+/* Whether an execute, or the next result, leaves nothing to read or to end. */
+static bool is_over(const mb_stmt *stmt, mb_status status)
+{
+  return status == MB_DONE && !stmt->result.more_results;
+}
+
 /* What an execute, or the next result, has answered. */
-static mb_status end_execute(mb_stmt *stmt, mb_status status, mb_error *error)
+INLINE mb_status end_execute(mb_stmt *stmt, mb_status status, mb_error *error)
 {
   follow_session(stmt);
   if (status == MB_ERROR)
@@ -472,7 +524,7 @@ static mb_status end_execute(mb_stmt *stmt, mb_status status, mb_error *error)
     return MB_ERROR;
   }
   stmt->result_ended = status == MB_DONE;
-  if (status == MB_DONE && !stmt->result.more_results)
+  if (is_over(stmt, status))
     leave_driver(stmt);
   return status;
 }
@@ -485,7 +537,7 @@ static bool is_in_the_way(const mb_conn *conn, const mb_stmt *stmt)
 }
 
 /* Everything that comes before an execute; a task. */
-static mb_status make_ready(mb_conn *conn, mb_stmt *stmt, mb_error *error)
+INLINE mb_status make_ready(mb_conn *conn, mb_stmt *stmt, mb_error *error)
 {
   mb_status status = MB_OK;
 
@@ -528,6 +580,8 @@ static mb_status prepare_step(mb_conn *conn, void *argument, mb_error *error)
   MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
   if (status == MB_ERROR || conn->driver->describe == NULL)
     MB_TASK_LEAVE(stmt->at, status);
+  if (mb__conn_proceed(conn, error) != MB_OK)
+    MB_TASK_LEAVE(stmt->at, MB_ERROR);
   MB_TASK_AWAIT(stmt->at, status, conn,
       conn->driver->describe(
           stmt->impl, &stmt->prepared, &stmt->result, &conn->op, error));
@@ -578,7 +632,7 @@ static mb_status run_step(mb_conn *conn, void *argument, mb_error *error)
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
     MB_TASK_AWAIT(stmt->at, status, conn, start_execute(stmt, error));
   } while (may_try_again(stmt, status, error));
-  if (status != MB_ERROR)
+  if (status != MB_ERROR && !is_over(stmt, status))
     begin_run(stmt);
   status = end_execute(stmt, status, error);
   MB_TASK_END(stmt->at);
@@ -626,6 +680,8 @@ static bool takes_rows(const mb_stmt *stmt)
 static mb_status start_execute_many(mb_stmt *stmt, mb_error *error)
 {
   const bool placed = stmt->many.placed != NULL;
+  if (mb__conn_proceed(stmt->conn, error) != MB_OK)
+    return MB_ERROR;
   clear_totals(stmt);
   return stmt->conn->driver->execute_many(stmt->impl,
       placed ? stmt->many.placed : stmt->many.params,
@@ -693,10 +749,11 @@ static mb_status run_many_step(mb_conn *conn, void *argument, mb_error *error)
 
 /* Finds a statement that is free to run, and enters its connection.  On failure
  * *which stays what it was. */
-static mb_status take(
+INLINE mb_status take(
     mb_stmt **which, const mb_tx *tx, const mb_call *call, mb_error *error)
 {
   mb_stmt *stmt = *which;
+  /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): found, or made. */
   if (stmt->conn == NULL)
     return mb__host.fail(
         error, MB_USAGE, "the connection of the statement is closed");
@@ -734,6 +791,7 @@ mb_status mb_stmt_run(mb_stmt **which, const mb_tx *tx, const mb_value *params,
   mb_stmt *stmt = *which;
   stmt->params = params;
   stmt->n_params = n;
+  stmt->lost = false;
   return mb__conn_run(stmt->conn, run_step, stmt, error);
 }
 
@@ -877,6 +935,8 @@ static mb_status fetch_elsewhere(
     return MB_ROW;
   if (stmt->late != NULL)
     return raise_late(stmt, error);
+  if (stmt->at_end)
+    stop_run(stmt);
   return stmt->lost ? report_lost(stmt, error) : MB_DONE;
 }
 
@@ -968,6 +1028,11 @@ static mb_status prefetch_step(mb_conn *conn, void *argument, mb_error *error)
   MB_TASK_BEGIN(stmt->at);
   while (stmt->prefetch.rows > 0 &&
          stmt->prefetch.bytes < stmt->prefetch.bytes_max) {
+    if (mb__conn_proceed(conn, error) != MB_OK) {
+      forget_rows(stmt);
+      abandon_run(stmt);
+      MB_TASK_LEAVE(stmt->at, MB_ERROR);
+    }
     MB_TASK_AWAIT(stmt->at, status, conn, start_fetch(stmt, error));
     if (status == MB_ERROR)
       forget_rows(stmt); /* the error is raised now, and ends the run */
@@ -1032,8 +1097,10 @@ static mb_status keep_for_later(
   size_t ignored = 0;
   if (status == MB_ERROR)
     return keep_error(stmt, error);
-  if (status == MB_DONE)
+  if (status == MB_DONE) {
+    stmt->at_end = stmt->spool == NULL && !stmt->result.more_results;
     return end_fetch(stmt, status, error);
+  }
   if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns, &ignored,
           error) == MB_OK)
     return MB_OK;
@@ -1047,6 +1114,8 @@ mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error)
 
   MB_TASK_BEGIN(conn->settling.at);
   while ((conn->settling.stmt = next_to_spool(conn)) != NULL) {
+    if (mb__conn_proceed(conn, error) != MB_OK)
+      MB_TASK_LEAVE(conn->settling.at, MB_ERROR);
     MB_TASK_AWAIT(conn->settling.at, status, conn,
         start_fetch(conn->settling.stmt, error));
     if (keep_for_later(conn->settling.stmt, status, error) == MB_ERROR)
@@ -1105,15 +1174,16 @@ static mb_status finished_step(mb_conn *conn, void *argument, mb_error *error)
 
 mb_status mb_stmt_finish(mb_stmt *stmt, mb_error *error)
 {
+  mb_conn *conn = stmt->conn;
+  /* One that is refused leaves the rows as they are. */
+  if (stmt->at_driver && mb__conn_enter(conn, error) != MB_OK)
+    return MB_ERROR;
   forget_rows(stmt);
   stmt->lost = false;
   if (!stmt->at_driver) {
     stop_run(stmt);
     return MB_OK;
   }
-  mb_conn *conn = stmt->conn;
-  if (mb__conn_enter(conn, error) != MB_OK)
-    return MB_ERROR;
   if (stmt->call.timeout_ns != 0 || conn->op.bounded ||
       conn->tx_deadline_ns != MB_NEVER)
     mb__conn_limit(conn, stmt->call.timeout_ns);
@@ -1204,6 +1274,8 @@ static mb_status command_step(mb_conn *conn, void *argument, mb_error *error)
     if (status == MB_ERROR || mb__tx_check(conn, stmt->tx, error) != MB_OK)
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
   }
+  if (mb__conn_proceed(conn, error) != MB_OK)
+    MB_TASK_LEAVE(stmt->at, MB_ERROR);
   clear_totals(stmt);
   MB_TASK_AWAIT(stmt->at, status, conn,
       conn->driver->command(conn->impl, stmt->text, stmt->params,

@@ -27,6 +27,7 @@ struct mb_stmt {
   size_t size;
   unsigned flags;
   mb__scan scan;
+  uint32_t lexical_serial; /* of the connection, when it was scanned */
 
   /* Its place in the cache. */
   uint64_t hash;
@@ -48,7 +49,8 @@ struct mb_stmt {
   bool at_driver;    /* rows are open there; on the connection's list */
   bool result_ended; /* of several results, this one has no more rows */
   bool dropped;
-  bool lost; /* a row that was read: there was no memory to keep it */
+  bool lost;   /* a row that was read: there was no memory to keep it */
+  bool at_end; /* it was read ahead, and its reader has to be told */
   bool retried;
   uint32_t depth; /* of transactions when it began */
   mb_call call;

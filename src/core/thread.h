@@ -16,8 +16,7 @@ bool mb__thread_start(void (*work)(void *argument), void *argument);
 bool mb__thread_start_joinable(
     void *(*work)(void *argument), void *argument, pthread_t *thread);
 
-/* Makes a condition variable whose waits are measured by the monotonic clock.
- */
+/* Makes a condition variable whose waits go by the monotonic clock. */
 void mb__thread_condition(pthread_cond_t *condition);
 
 /* Waits for the condition, at most until deadline_ns of mb_host.now_ns

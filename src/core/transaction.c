@@ -13,7 +13,7 @@
 
 /* --- What is open ------------------------------------------------------- */
 
-static bool names_open_level(const mb_tx *tx)
+static inline bool names_open_level(const mb_tx *tx)
 {
   const mb_conn *conn = tx->conn;
   return conn != NULL && tx->depth >= 1 && tx->depth <= conn->depth &&
@@ -44,20 +44,23 @@ void mb_tx_innermost(mb_conn *conn, mb_tx *out)
   }
 }
 
+/* Nobody waits for those that were dropped. */
+static void follow_deadlines(mb_conn *conn)
+{
+  const uint32_t depth = mb__tx_kept_depth(conn);
+  conn->tx_deadline_ns = MB_NEVER;
+  for (uint32_t i = 0; i < depth; i++)
+    if (conn->levels[i].deadline_ns < conn->tx_deadline_ns)
+      conn->tx_deadline_ns = conn->levels[i].deadline_ns;
+}
+
 void mb_tx_drop(const mb_tx *tx)
 {
   if (!names_open_level(tx))
     return;
   tx->conn->levels[tx->depth - 1].dropped = true;
   tx->conn->unsettled = true;
-}
-
-static void follow_deadlines(mb_conn *conn)
-{
-  conn->tx_deadline_ns = MB_NEVER;
-  for (uint32_t i = 0; i < conn->depth; i++)
-    if (conn->levels[i].deadline_ns < conn->tx_deadline_ns)
-      conn->tx_deadline_ns = conn->levels[i].deadline_ns;
+  follow_deadlines(tx->conn);
 }
 
 static void pop_to(mb_conn *conn, uint32_t depth)
@@ -156,6 +159,9 @@ static mb_status refuse_closed(const mb_tx *tx, mb_error *error)
 
 mb_status mb__tx_check(mb_conn *conn, const mb_tx *tx, mb_error *error)
 {
+  if (tx != NULL && tx->conn != NULL && tx->conn != conn)
+    return mb__host.fail(
+        error, MB_USAGE, "the transaction is one of another connection");
   if (tx != NULL && !names_open_level(tx))
     return refuse_closed(tx, error);
   if ((tx != NULL ? tx->depth : 0) < conn->depth)
@@ -191,11 +197,14 @@ static mb_status send_begin(mb_conn *conn, mb_error *error)
     return conn->driver->begin(conn->impl, begin, &conn->op, error);
   char sql[128];
   const char *isolation = isolation_words[begin->isolation];
-  (void)snprintf(sql, sizeof sql, "start transaction%s%s%s%s",
+  const bool further = isolation != NULL || begin->read_only;
+  (void)snprintf(sql, sizeof sql, "start transaction%s%s%s%s%s%s",
       isolation != NULL ? " isolation level " : "",
       isolation != NULL ? isolation : "",
       isolation != NULL && begin->read_only ? "," : "",
-      begin->read_only ? " read only" : "");
+      begin->read_only ? " read only" : "",
+      further && begin->deferrable ? "," : "",
+      begin->deferrable ? " deferrable" : "");
   return send(conn, sql, error);
 }
 
@@ -274,6 +283,17 @@ static mb_status check_options(const mb_conn *conn,
   return MB_OK;
 }
 
+/* Whether rows of a write are open where rows and writes get into each other's
+ * way: no savepoint can be set beside them. */
+static bool has_open_write(const mb_conn *conn)
+{
+  const mb_stmt *stmt =
+      conn->capability->rows_block_writes ? conn->running : NULL;
+  while (stmt != NULL && (!stmt->at_driver || stmt->prepared.reads_only))
+    stmt = stmt->running_next;
+  return stmt != NULL;
+}
+
 static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
 {
   mb_tx *out = argument;
@@ -298,19 +318,21 @@ static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
       if (status == MB_ERROR)
         MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     }
-    if (conn->tx.writes && mb__place_enter(conn, error) != MB_OK)
+    if ((conn->tx.writes && mb__place_enter(conn, error) != MB_OK) ||
+        mb__conn_proceed(conn, error) != MB_OK)
       MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     MB_TASK_AWAIT(conn->tx.at, status, conn, send_begin(conn, error));
     if (status == MB_ERROR && error->origin == MB_ORIGIN_STATEMENT)
       error->origin = MB_ORIGIN_BEGIN;
   } else {
-    if (mb__conn_is_occupied(conn)) {
+    if (mb__conn_is_occupied(conn) || has_open_write(conn)) {
       MB_TASK_CALL(conn->tx.at, status, mb__stmt_spool_all(conn, error));
       if (status == MB_ERROR)
         MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     }
     /* No savepoint can be set in a transaction that is over. */
-    if (mb__tx_check(conn, conn->tx.parent, error) != MB_OK)
+    if (mb__tx_check(conn, conn->tx.parent, error) != MB_OK ||
+        mb__conn_proceed(conn, error) != MB_OK)
       MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
     MB_TASK_AWAIT(conn->tx.at, status, conn,
         send_savepoint(conn, conn->driver->savepoint, "savepoint",
@@ -397,6 +419,12 @@ static mb_status rollback_step(mb_conn *conn, void *argument, mb_error *error)
   return mb__tx_unwind(conn, conn->tx.target, error);
 }
 
+/* Whether the session is lost, and no call on it goes on. */
+static bool is_lost(const mb_conn *conn)
+{
+  return conn->dead && !conn->inherited && !atomic_load(&conn->entered);
+}
+
 /* Leaves levels of a session that is lost. */
 static void leave_lost(mb_conn *conn, uint32_t depth)
 {
@@ -409,7 +437,7 @@ mb_status mb_tx_rollback(const mb_tx *tx, mb_error *error)
   if (!names_open_level(tx))
     return refuse_closed(tx, error);
   mb_conn *conn = tx->conn;
-  if (conn->dead && !conn->inherited) {
+  if (is_lost(conn)) {
     leave_lost(conn, tx->depth - 1);
     return MB_OK; /* the database rolls back what was lost */
   }
@@ -453,6 +481,8 @@ static mb_status commit_step(mb_conn *conn, void *argument, mb_error *error)
         mb__stmt_finish_from(conn, conn->tx.target + 1, error));
   if (status != MB_ERROR && conn->verdict.over)
     status = refuse_over(conn, "not committed", "", error);
+  if (status != MB_ERROR)
+    status = mb__conn_proceed(conn, error);
   if (status != MB_ERROR && conn->tx.target == 0) {
     MB_TASK_AWAIT(conn->tx.at, status, conn, send_commit(conn, error));
     if (status != MB_ERROR)
@@ -483,7 +513,7 @@ mb_status mb_tx_commit(const mb_tx *tx, mb_error *error)
     return refuse_closed(tx, error);
   mb_conn *conn = tx->conn;
   if (mb__conn_enter(conn, error) != MB_OK) {
-    if (conn->dead && !conn->inherited)
+    if (is_lost(conn))
       leave_lost(conn, tx->depth - 1);
     return MB_ERROR;
   }

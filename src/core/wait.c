@@ -116,6 +116,18 @@ static mb_status give_up(mb_conn *conn, unsigned flags, mb_error *error)
   return MB_ERROR;
 }
 
+mb_status mb__conn_proceed(mb_conn *conn, mb_error *error)
+{
+  if (!conn->op.bounded || !mb_op_stopped(&mb__host, &conn->op))
+    return MB_OK;
+  if (atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
+    return mb__cancellation_fail(conn->listener.cancellation, error);
+  mb__host.fail(error, conn->connecting ? MB_CONNECTIVITY : MB_TIMEOUT,
+      "the time was up before the request was sent");
+  error->flags = conn->connecting ? MB_TIMED_OUT : 0u;
+  return MB_ERROR;
+}
+
 mb_status mb__conn_lost(mb_conn *conn, mb_error *error)
 {
   if (atomic_load(&conn->op.stop) != MB_GO_ON)
@@ -142,7 +154,7 @@ static void ask(mb_conn *conn)
   conn->grace_end_ns =
       mb__host.now_ns() + conn->connector->settings.cancel_grace_ns;
   /* An attempt to connect has nobody to ask yet. */
-  if (conn->connecting ||
+  if (conn->capability == NULL ||
       !mb__canceller_ask(conn->canceller, conn->grace_end_ns))
     conn->grace_end_ns = 0;
   /* Without room to keep an answer, the asking is waited for in place. */
@@ -229,10 +241,12 @@ static void name_reason(mb_conn *conn, mb_error *error)
 /* What a call has come to, once no request to stop it is under way. */
 static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
 {
+  const bool given_up = conn->dead; /* which has named the reason */
   if (conn->phase == MB__PHASE_ASKED) {
     const bool returned = mb__canceller_await(conn->canceller,
         conn->blocking || conn->kept == NULL ? conn->grace_end_ns : 0);
-    if (!returned && mb__host.now_ns() < conn->grace_end_ns)
+    if (!returned && conn->kept != NULL &&
+        mb__host.now_ns() < conn->grace_end_ns)
       return keep(conn, status, error);
     if (!returned) {
       /* Nothing may be sent while the request may arrive. */
@@ -244,7 +258,7 @@ static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
   if (status != MB_ERROR)
     return status;
 
-  if (error->class == MB_CANCELED)
+  if (error->class == MB_CANCELED && !given_up)
     name_reason(conn, error);
   if (error->origin == MB_ORIGIN_RESET) {
     /* What the borrower before has set is still set, and nothing was run. */

@@ -58,7 +58,6 @@ static mb_status refuse(mb_pool *pool, mb_error *error)
   mb__host.fail(error, MB_POOL_TIMEOUT,
       "the place to write did not become free: another transaction or "
       "statement is writing");
-  error->flags |= MB_RETRYABLE;
   return MB_ERROR;
 }
 

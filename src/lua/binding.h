@@ -4,9 +4,9 @@
  * Every function of the binding has four steps: check arguments, create the
  * empty handle, call the core, push the result.  Lua raises errors by longjmp,
  * from any call that allocates; so nothing may be owned by a C frame alone when
- * such a call is made.  A connection that a call has borrowed, and a run that it
- * has begun, are noted in a frame (below) before the first such call; what an
- * error leaves there is ended by the next call into the binding.
+ * such a call is made.  A connection that a call has borrowed, and a run that
+ * it has begun, are noted in a frame (below) before the first such call; what
+ * an error leaves there is ended by the next call into the binding.
  */
 #ifndef MB_LUA_BINDING_H
 #define MB_LUA_BINDING_H
@@ -21,16 +21,33 @@
 
 #define MB_LUA_SHAPES 256 /* shapes that are remembered; a power of two */
 #define MB_LUA_FRAMES 16  /* calls inside calls, by functions of the program */
+#define MB_LUA_READERS 16 /* rows that are read inside of each other */
 
 /* A call of the binding that may have to be undone. */
 typedef struct mb_lua_frame {
-  mb_conn *conn;   /* borrowed by this call; NULL: none */
+  mb_conn *conn; /* borrowed by this call; NULL: none */
   uint64_t borrow;
   mb_stmt *stmt;   /* begun by this call; NULL: none */
   mb_conn *holder; /* the connection of stmt */
   uint64_t run;
-  bool calls_back; /* it is running Lua code: it is not over */
+  mb_conn *held; /* the connection that this call uses; NULL: none yet */
+  bool reads;    /* it is reading its values */
+  struct mb_lua_lease *shared; /* this call has a part in it; NULL: none */
+  bool calls_back;             /* it is running Lua code: it is not over */
+  /* Who it is: a finalizer of the program's may call while it allocates. */
+  lua_State *L;
+  const void *handle; /* its first argument */
+  const void *place;  /* on the C stack */
 } mb_lua_frame;
+
+/* A row that is being handed out by an iterator: nothing may happen meanwhile
+ * to what its values lie in. */
+typedef struct mb_lua_reader {
+  mb_conn *conn;
+  lua_State *L;
+  const void *handle; /* the rows */
+  const void *place;  /* on the C stack */
+} mb_lua_reader;
 
 /* What callbacks of the database hold of a Lua state; it outlives the state. */
 typedef struct mb_lua_anchor {
@@ -39,21 +56,31 @@ typedef struct mb_lua_anchor {
   struct mb_lua *lua;
 } mb_lua_anchor;
 
+/* A function of the program that a database is calling. */
+typedef struct mb_lua_calling {
+  const mb_pool *pool;                /* of the connection that calls it */
+  const struct mb_lua_calling *outer; /* that it was called in, or NULL */
+} mb_lua_calling;
+
 /* The binding in one Lua state: the first upvalue of all its functions. */
 typedef struct mb_lua {
-  lua_State *L; /* of the call that is going on, for callbacks */
-  mb_lua_anchor *anchor;
+  lua_State *L;    /* of the call that is going on, for callbacks */
+  lua_State *main; /* the main coroutine, or the one that loaded the module */
+  mb_lua_anchor *anchor; /* NULL: no database holds a callback */
   size_t n_frames;
   mb_lua_frame frames[MB_LUA_FRAMES];
+  size_t n_readers;
+  mb_lua_reader readers[MB_LUA_READERS];
   uint64_t shapes[MB_LUA_SHAPES]; /* which shape a slot of the table holds */
   struct mb_lua_session *transactions; /* open ones, the latest first */
   struct mb_lua_lease *leases;         /* with users */
+  const mb_lua_calling *calling;       /* the innermost, or NULL */
   mb_conn *expanding; /* of the statement whose fragments are being joined */
   /* The metatable by which a value's kind was found last (MB_LUA_KINDS keeps it
    * alive), and that kind. */
   const void *kind_metatable;
   int kind;
-  bool has_raised; /* a callback has left an error in the registry */
+  bool has_raised;    /* a callback has left an error in the registry */
   const void *called; /* the handle that was called last, if it is alive */
   int telling;        /* listeners are being called */
 } mb_lua;
@@ -73,21 +100,35 @@ static inline mb_lua *mb_lua_of(lua_State *L)
   return lua_touserdata(L, lua_upvalueindex(MB_LUA_STATE));
 }
 
-/* Ends what errors have left in frames, and notes who is running. */
-void mb_lua_sweep(mb_lua *lua);
+/* Ends what errors have left in frames; place is that of the caller on the C
+ * stack. */
+void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place);
+/* Ends the call that is going on, for an error that is about to be raised: it
+ * may be long until the next call, and what is open may be a lock. */
+void mb_lua_unwind(lua_State *L, mb_lua *lua);
 
-static inline mb_lua *mb_lua_enter(lua_State *L)
+/* Where the function that is running has its place on the C stack. */
+#define MB_LUA_PLACE() __builtin_frame_address(0)
+
+/* Sweeps, and notes who is running.  Inlined, for the place of the caller. */
+__attribute__((always_inline)) static inline mb_lua *mb_lua_enter(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
-  if (lua->n_frames > 0)
-    mb_lua_sweep(lua);
+  if (lua->n_frames > 0 || lua->n_readers > 0)
+    mb_lua_sweep(L, lua, MB_LUA_PLACE());
   lua->L = L;
   return lua;
 }
 
+/* Whether a function of C's with this first argument is running in L, below the
+ * one that asks. */
+bool mb_lua_is_running(lua_State *L, const void *handle);
+
 /* Calls the Lua function that stands below its n arguments on the top, catching
  * errors; false: the error is on the top.  Frames are kept meanwhile. */
 bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results);
+/* Makes room for an error that is kept, so that keeping one takes no memory. */
+void mb_lua_reserve_raised(lua_State *L);
 /* Takes the error on the top, to be raised as it is by mb_lua_fail; answers
  * MB_ERROR. */
 mb_status mb_lua_keep_raised(lua_State *L, mb_error *error);
@@ -108,7 +149,7 @@ typedef enum mb_lua_kind {
   MB_LUA_KIND_COUNT
 } mb_lua_kind;
 
-/* The start of every handle: nobody else's userdata begins with this address. */
+/* Every handle's start: nobody else's userdata begins with this address. */
 typedef struct mb_lua_head {
   const void *mark;
   mb_lua_kind kind;
@@ -167,21 +208,21 @@ enum {
 /* How a handle turns values and errors. */
 typedef struct mb_lua_config {
   bool returns_errors;
-  bool has_null;       /* the options' null stands for NULL */
+  bool has_null; /* the options' null stands for NULL */
   bool int64_raises;
   bool decimal_is_number;
   bool keeps_booleans; /* 0 and 1 as integers */
   bool has_hooks;      /* the options' types or json convert */
   bool has_json;
-  bool is_plain;       /* texts have no placeholders */
+  bool is_plain;        /* texts have no placeholders */
   bool logs_parameters; /* events show them */
   mb_call call;
 } mb_lua_config;
 
 /*
- * A borrow of a connection, shared by the handles that use it; a userdata beside
- * each of them.  Rows let others in (the task that reads them may go on on their
- * connection); Connections and transactions do not.
+ * A borrow of a connection, shared by the handles that use it; a userdata
+ * beside each of them.  Rows let others in (the task that reads them may go on
+ * on their connection); Connections and transactions do not.
  */
 typedef struct mb_lua_lease {
   mb_conn *conn; /* a reference while there are users; then NULL */
@@ -189,7 +230,7 @@ typedef struct mb_lua_lease {
   mb_pool *pool; /* borrowed from the users */
   const struct mb_lua_session *origin; /* theirs */
   unsigned users;
-  unsigned rows; /* of these */
+  unsigned rows;                    /* of these */
   struct mb_lua_lease *next, *prev; /* in mb_lua.leases while there are users */
 } mb_lua_lease;
 
@@ -221,17 +262,17 @@ static inline bool mb_lua_lease_holds(const mb_lua_lease *lease)
 typedef struct mb_lua_session {
   mb_lua_head head;
   mb_lua_config config;
-  mb_pool *pool;       /* a reference; of all three */
-  mb_conn *conn;       /* Connection, Transaction: a reference */
+  mb_pool *pool; /* a reference; of all three */
+  mb_conn *conn; /* Connection, Transaction: a reference */
   uint64_t borrow;
   mb_lua_lease *lease; /* beside it; NULL: it has none of its own */
   struct mb_lua_session *origin; /* the Database that it comes from */
   bool closed;
-  bool has_setup;      /* Database: fresh connections are set up by Lua */
-  bool is_view;        /* of its parent */
-  bool managed;        /* Transaction: it is that of a function */
-  bool owns_tx;        /* Transaction: it was begun with this handle */
-  bool listed;         /* Transaction: in mb_lua.transactions */
+  bool has_setup; /* Database: fresh connections are set up by Lua */
+  bool is_view;   /* of its parent */
+  bool managed;   /* Transaction: it is that of a function */
+  bool owns_tx;   /* Transaction: it was begun with this handle */
+  bool listed;    /* Transaction: in mb_lua.transactions */
   mb_tx tx;
   struct mb_lua_session *next, *prev;
 
@@ -252,7 +293,7 @@ typedef struct mb_lua_statement {
   mb_lua_session *session; /* its parent */
   mb_conn *conn;           /* a reference; NULL: of a Database */
   uint64_t borrow;
-  mb_stmt *stmt;           /* kept; NULL: of a Database */
+  mb_stmt *stmt; /* kept; NULL: of a Database */
   bool closed;
 } mb_lua_statement;
 
@@ -269,9 +310,10 @@ typedef struct mb_lua_rows {
   size_t keys_room;    /* names that there is room for beside the rows */
   uint64_t keys_shape; /* whose names are there; 0: none */
   bool as_arrays;
-  bool ended;          /* all rows were given */
-  bool closed;         /* by the user */
-  int64_t count;       /* rows given, for tuples */
+  bool pushing;  /* a row is being handed out, or an error has ended that */
+  bool ended;    /* all rows were given */
+  bool closed;   /* by the user */
+  int64_t count; /* rows given, for tuples */
   mb_lua_watch *watch; /* beside it; NULL: it is not observed, or was told of */
   mb_lua_session *origin; /* of watch */
 } mb_lua_rows;
@@ -314,9 +356,9 @@ void mb_lua_push_int64(lua_State *L, int64_t value);
  * session's options. */
 void mb_lua_push_value(lua_State *L, const mb_lua_config *config,
     const mb_value *value, int options);
-/* Reads the value at index (not relative to the top); bytes are views of what is
- * there, or of what is left on the stack above.  The handle that was called is
- * at index 1.  An error's message begins with "is". */
+/* Reads the value at index (not relative to the top); bytes are views of what
+ * is there, or of what is left on the stack above.  The handle that was called
+ * is at index 1.  An error's message begins with "is". */
 MB_CHECKED mb_status mb_lua_read_value(lua_State *L,
     const mb_lua_config *config, int index, mb_value *out, mb_error *error);
 /* Reads a value of one of the kinds that most are of; false: it is another. */
@@ -373,8 +415,8 @@ typedef struct mb_lua_params {
   bool is_fragment; /* one of them is SQL: nothing was read */
 } mb_lua_params;
 
-/* Reads the arguments from first to the top for stmt.  A view is valid while the
- * stack is not cut below what is there afterwards. */
+/* Reads the arguments from first to the top for stmt.  A view is valid while
+ * the stack is not cut below what is there afterwards. */
 MB_CHECKED mb_status mb_lua_read_params(lua_State *L,
     const mb_lua_config *config, const mb_stmt *stmt, int first,
     mb_lua_params *out, mb_error *error);
@@ -446,12 +488,12 @@ static inline bool mb_lua_push_simple(
   }
 }
 
-/* Converts the value on the top with the hook of its column, if there is one. */
+/* Converts the value on the top with its column's hook, if there is one. */
 void mb_lua_convert(lua_State *L, const mb_lua_sink *sink, size_t column);
 
 /* Pushes value number column (from 0). */
-static inline void mb_lua_push_column(lua_State *L, const mb_lua_sink *sink,
-    const mb_value *value, size_t column)
+static inline void mb_lua_push_column(
+    lua_State *L, const mb_lua_sink *sink, const mb_value *value, size_t column)
 {
   if (!mb_lua_push_simple(L, sink->config, value))
     mb_lua_push_value(L, sink->config, value, sink->options);
@@ -480,8 +522,8 @@ typedef struct mb_lua_run {
   mb_status status;
   mb_lua_frame *frame;
   mb_lua_params params;
-  int text;             /* index of the text; 0: none */
-  mb_lua_watch watch;   /* only events is set where they are 0 */
+  int text;           /* index of the text; 0: none */
+  mb_lua_watch watch; /* only events is set where they are 0 */
   mb_error error;
 } mb_lua_run;
 
@@ -497,11 +539,22 @@ MB_CHECKED mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run);
 MB_CHECKED mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run);
 /* Notes a run that has begun, so that it can be undone. */
 void mb_lua_run_note(mb_lua_run *run);
-/* Finds the statement (its text at index 2, when the handle is a session), reads
- * the arguments behind it, and runs it.  run->status is MB_ROW or MB_DONE. */
+/* Finds the statement (its text at index 2, when the handle is a session),
+ * reads the arguments behind it, and runs it.  run->status is MB_ROW or
+ * MB_DONE. */
 MB_CHECKED mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run);
 /* The three above.  False: it has failed. */
 bool mb_lua_run_start(lua_State *L, mb_lua_run *run);
+/* Values of the run's connection are read, or parameters for it, until the next
+ * call with false: nothing else may use it. */
+static inline void mb_lua_run_reads(mb_lua_run *run, bool reads)
+{
+  run->frame->reads = reads;
+  if (reads)
+    mb_conn_read_begin(run->conn);
+  else
+    mb_conn_read_end(run->conn);
+}
 /* Ends the run and gives the connection back.  False: that has failed. */
 bool mb_lua_run_end(mb_lua_run *run);
 /* Gives the connection back, if the call still has it; the run is another's. */
@@ -528,7 +581,8 @@ extern const luaL_Reg mb_lua_rows_meta[];
 extern const luaL_Reg mb_lua_cancellation_methods[];
 extern const luaL_Reg mb_lua_cancellation_meta[];
 
-void mb_lua_anchor_release(mb_lua_anchor *anchor);
+/* The state is closing: callbacks that are left will find none. */
+void mb_lua_leave_anchor(mb_lua *lua);
 
 /* Functions for the Lua side, described where they are defined. */
 /* handle.c */
@@ -574,5 +628,7 @@ int mb_lua_about(lua_State *L);
 int mb_lua_stats(lua_State *L);
 /* callback.c */
 int mb_lua_define(lua_State *L);
+/* Called by databases, not by the Lua side. */
+int mb_lua_call_back(lua_State *L);
 
 #endif

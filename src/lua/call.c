@@ -13,20 +13,110 @@ const char mb_lua_mark = 'm';
 
 /* --- Frames ------------------------------------------------------------- */
 
-static void undo(mb_lua_frame *frame)
+/* Lets go of the connection that a call has used. */
+static void let(mb_lua_frame *frame)
 {
+  mb_conn *held = frame->held;
+  frame->held = NULL;
+  if (held != NULL)
+    mb_conn_let(held);
+}
+
+/* Undoes a call, or, without I/O, leaves it to be undone. */
+static void undo(mb_lua *lua, mb_lua_frame *frame, bool at_once)
+{
+  mb_error ignored;
+  if (frame->reads)
+    mb_conn_read_end(frame->held);
   if (frame->stmt != NULL && mb_conn_borrow(frame->holder) == frame->borrow &&
-      mb_stmt_run_number(frame->stmt) == frame->run)
+      mb_stmt_run_number(frame->stmt) == frame->run &&
+      (!at_once || mb_stmt_finish(frame->stmt, &ignored) == MB_ERROR))
     mb_stmt_drop(frame->stmt);
-  if (frame->conn != NULL && mb_conn_borrow(frame->conn) == frame->borrow)
-    mb_conn_drop(frame->conn);
+  let(frame);
+  if (frame->conn != NULL && mb_conn_borrow(frame->conn) == frame->borrow) {
+    if (at_once)
+      mb_conn_release(frame->conn);
+    else
+      mb_conn_drop(frame->conn);
+  }
+  if (frame->shared != NULL)
+    mb_lua_lease_leave(lua, frame->shared, true, !at_once);
   *frame = (mb_lua_frame){.conn = NULL};
 }
 
-void mb_lua_sweep(mb_lua *lua)
+bool mb_lua_is_running(lua_State *L, const void *handle)
 {
-  while (lua->n_frames > 0 && !lua->frames[lua->n_frames - 1].calls_back)
-    undo(&lua->frames[--lua->n_frames]);
+  lua_Debug call;
+  for (int level = 0; lua_getstack(L, level, &call); level++) {
+    (void)lua_getinfo(L, "S", &call);
+    if (call.what[0] != 'C' || lua_getlocal(L, &call, 1) == NULL)
+      continue;
+    const bool same = lua_touserdata(L, -1) == handle;
+    lua_pop(L, 1);
+    if (same && level > 0)
+      return true;
+  }
+  return false;
+}
+
+/*
+ * Whether a call is still going on, so that this one comes from inside it: from
+ * a finalizer of the program's, which Lua runs while the call allocates.  A
+ * call that an error has left is higher on the C stack than who asks, unless
+ * that one was called more deeply; then the Lua stack tells.  Of another
+ * coroutine's, which may be gone, it stays open: a later call asks again.
+ */
+static bool is_going_on(lua_State *L, const mb_lua *lua, lua_State *its_L,
+    const void *handle, const void *its_place, const void *place)
+{
+  if ((uintptr_t)its_place <= (uintptr_t)place)
+    return false;
+  if (its_L == L)
+    return mb_lua_is_running(L, handle);
+  return L != lua->main;
+}
+
+static void drop_reader(mb_lua *lua)
+{
+  mb_conn_read_end(lua->readers[--lua->n_readers].conn);
+}
+
+static void sweep_frames(lua_State *L, mb_lua *lua, const void *place)
+{
+  while (lua->n_frames > 0) {
+    mb_lua_frame *frame = &lua->frames[lua->n_frames - 1];
+    if (frame->calls_back ||
+        is_going_on(L, lua, frame->L, frame->handle, frame->place, place))
+      return;
+    lua->n_frames--;
+    undo(lua, frame, false);
+  }
+}
+
+void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place)
+{
+  while (lua->n_readers > 0) {
+    const mb_lua_reader *last = &lua->readers[lua->n_readers - 1];
+    if (is_going_on(L, lua, last->L, last->handle, last->place, place))
+      break;
+    drop_reader(lua);
+  }
+  sweep_frames(L, lua, place);
+}
+
+void mb_lua_unwind(lua_State *L, mb_lua *lua)
+{
+  const mb_lua_reader *reader =
+      lua->n_readers > 0 ? &lua->readers[lua->n_readers - 1] : NULL;
+  if (reader != NULL && reader->handle == lua_touserdata(L, 1))
+    drop_reader(lua);
+  mb_lua_frame *frame =
+      lua->n_frames > 0 ? &lua->frames[lua->n_frames - 1] : NULL;
+  if (frame == NULL || frame->calls_back ||
+      frame->handle != lua_touserdata(L, 1))
+    return;
+  lua->n_frames--;
+  undo(lua, frame, true);
 }
 
 bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results)
@@ -35,11 +125,14 @@ bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results)
       lua->n_frames > 0 ? &lua->frames[lua->n_frames - 1] : NULL;
   lua_State *before = lua->L;
   const bool was = frame != NULL && frame->calls_back;
+  const size_t n_readers = lua->n_readers;
   if (frame != NULL)
     frame->calls_back = true;
   const int status = lua_pcall(L, n, results, 0);
   /* What an error has left inside. */
-  mb_lua_sweep(lua);
+  while (lua->n_readers > n_readers)
+    drop_reader(lua);
+  sweep_frames(L, lua, MB_LUA_PLACE());
   if (frame != NULL)
     frame->calls_back = was;
   lua->L = before;
@@ -48,6 +141,12 @@ bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results)
 
 static const char raised_key = 'r';
 
+void mb_lua_reserve_raised(lua_State *L)
+{
+  lua_pushboolean(L, 0);
+  compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+}
+
 bool mb_lua_take_raised(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
@@ -55,8 +154,7 @@ bool mb_lua_take_raised(lua_State *L)
     return false;
   lua->has_raised = false;
   compat_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
-  lua_pushnil(L);
-  compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+  mb_lua_reserve_raised(L);
   return true;
 }
 
@@ -64,8 +162,9 @@ mb_status mb_lua_keep_raised(lua_State *L, mb_error *error)
 {
   compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
   mb_lua_of(L)->has_raised = true;
-  return mb_error_fill(
-      error, MB_ENGINE, "a function of the program has failed");
+  mb_error_fill(error, MB_ENGINE, "a function of the program has failed");
+  error->flags |= MB_RAISED;
+  return MB_ERROR;
 }
 
 void mb_lua_helper(lua_State *L, const char *name)
@@ -219,18 +318,31 @@ mb_lua_lease *mb_lua_find_lease(
 
 /* --- Connecting --------------------------------------------------------- */
 
-/* A call on a Database inside its own transaction would wait for itself, or run
- * outside of what it seems to be in. */
-static mb_status check_task(const mb_lua_run *run, mb_error *error)
+static bool is_in_transaction(const mb_lua_run *run)
 {
   for (const mb_lua_session *tx = run->lua->transactions; tx != NULL;
        tx = tx->next)
     if (tx->managed && tx->pool == run->session->pool && mb_tx_is_open(&tx->tx))
-      return mb_error_fill(error, MB_USAGE,
-          "this is inside a transaction of the same Database: use the "
-          "Transaction that the function was given, or db:connect() for a "
-          "connection outside of it");
-  return MB_OK;
+      return true;
+  return false;
+}
+
+/* A call on a Database inside its own transaction would wait for itself, or run
+ * outside of what it seems to be in. */
+static mb_status check_transactions(
+    lua_State *L, const mb_lua_run *run, mb_error *error)
+{
+  /* One whose function was left without an end, as in a coroutine that nobody
+   * resumes, is open until it is collected; for a coroutine 5.3 needs two
+   * rounds. */
+  for (int i = 0; i < 2 && is_in_transaction(run); i++)
+    lua_gc(L, LUA_GCCOLLECT, 0);
+  if (!is_in_transaction(run))
+    return MB_OK;
+  return mb_error_fill(error, MB_USAGE,
+      "this is inside a transaction of the same Database: use the "
+      "Transaction that the function was given, or db:connect() for a "
+      "connection outside of it");
 }
 
 /* Whether a Connection or Transaction of this program writes, so that another
@@ -282,6 +394,27 @@ static mb_status acquire(mb_lua_run *run, unsigned flags)
       pool, &run->config->call, flags, &run->conn, &run->error);
 }
 
+/* Takes part in a borrow that rows alone hold.  The rows may be collected
+ * during the call, so it has a part of its own; false: there is none, or its
+ * rows have been collected and only wait for their finalizers. */
+static bool share(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_lease *lease =
+      mb_lua_find_lease(run->lua, run->session->pool, run->writes);
+  if (lease == NULL)
+    return false;
+  mb_lua_push_known(L, lease);
+  const bool alive = !lua_isnil(L, -1);
+  compat_rawsetp(L, LUA_REGISTRYINDEX, run->frame); /* keeps it */
+  if (!alive || !mb_lua_lease_holds(lease))
+    return false;
+  mb_lua_lease_join(run->lua, lease, true);
+  run->frame->shared = lease;
+  run->shared = lease;
+  run->conn = lease->conn;
+  return true;
+}
+
 static mb_status borrow(lua_State *L, mb_lua_run *run)
 {
   mb_error *error = &run->error;
@@ -290,17 +423,16 @@ static mb_status borrow(lua_State *L, mb_lua_run *run)
     return MB_OK;
   if (error->class != MB_POOL_TIMEOUT)
     return MB_ERROR;
-  run->shared = mb_lua_find_lease(run->lua, pool, run->writes);
-  if (run->shared != NULL) {
-    run->conn = run->shared->conn;
+  if (share(L, run))
     return MB_OK;
-  }
   /* Handles that were forgotten hold connections until they are collected. */
   lua_gc(L, LUA_GCCOLLECT, 0);
   if (acquire(run, MB_ACQUIRE_NOW) == MB_OK)
     return MB_OK;
   if (error->class != MB_POOL_TIMEOUT)
     return MB_ERROR;
+  if (share(L, run))
+    return MB_OK;
   /* Others may give something back, but not what this program waits for. */
   if (mb_pool_is_named(pool) && !(run->writes && holds_place(run)))
     return acquire(run, 0);
@@ -326,10 +458,33 @@ static mb_status set_up(lua_State *L, mb_lua_run *run)
   return mb_lua_keep_raised(L, &run->error);
 }
 
+/* A function that a database calls would wait for the statement that it is in.
+ */
+static mb_status check_calling(const mb_lua_run *run, mb_error *error)
+{
+  for (const mb_lua_calling *calling = run->lua->calling; calling != NULL;
+       calling = calling->outer)
+    if (calling->pool == run->session->pool)
+      return mb_error_fill(error, MB_USAGE,
+          "this is inside a function that the same Database calls: such a "
+          "function may not use it");
+  return MB_OK;
+}
+
+/* What happens to the connection during the call, by a function of the program
+ * or a finalizer, waits for its end. */
+static void hold(mb_lua_run *run)
+{
+  run->frame->held = run->conn;
+  mb_conn_hold(run->conn);
+}
+
 static mb_status connect_database(lua_State *L, mb_lua_run *run)
 {
-  if (run->lua->transactions != NULL && !run->outside &&
-      run->lua->telling == 0 && check_task(run, &run->error) != MB_OK)
+  if ((run->lua->calling != NULL && check_calling(run, &run->error) != MB_OK) ||
+      (run->lua->transactions != NULL && !run->outside &&
+          run->lua->telling == 0 &&
+          check_transactions(L, run, &run->error) != MB_OK))
     return MB_ERROR;
   if (run->watch.events != 0)
     run->watch.mark_ns = mb_now_ns();
@@ -339,6 +494,7 @@ static mb_status connect_database(lua_State *L, mb_lua_run *run)
   if (status != MB_OK)
     return MB_ERROR;
   run->frame->borrow = mb_conn_borrow(run->conn);
+  hold(run);
   if (run->shared == NULL)
     run->frame->conn = run->conn;
   if (run->watch.events != 0)
@@ -368,6 +524,7 @@ mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
             : "the transaction has ended: its connection was closed");
   run->conn = session->conn;
   run->frame->borrow = session->borrow;
+  hold(run);
   if (run->watch.events != 0)
     mb_lua_watch_connected(L, run);
   if (session->head.kind == MB_LUA_TRANSACTION)
@@ -404,7 +561,7 @@ void mb_lua_run_open(lua_State *L, mb_lua_run *run)
   if (run->lua->n_frames == MB_LUA_FRAMES)
     (void)mb_lua_usage(L, "calls are nested too deeply");
   run->frame = &run->lua->frames[run->lua->n_frames++];
-  *run->frame = (mb_lua_frame){.conn = NULL};
+  *run->frame = (mb_lua_frame){.L = L, .handle = head, .place = MB_LUA_PLACE()};
 }
 
 /* The statement of a prepared one, on the connection that was found. */
@@ -442,13 +599,14 @@ static mb_status find_text(lua_State *L, mb_lua_run *run)
 mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run)
 {
   const int n = lua_gettop(L);
+  mb_conn *before = run->lua->expanding;
   run->lua->expanding = run->conn;
   mb_lua_helper(L, "expand");
   luaL_checkstack(L, n + 4, NULL);
   for (int i = 2; i <= n; i++)
     lua_pushvalue(L, i);
   const bool done = mb_lua_pcall(L, run->lua, n - 1, 2);
-  run->lua->expanding = NULL;
+  run->lua->expanding = before;
   if (!done)
     return mb_lua_keep_raised(L, &run->error);
   lua_pushvalue(L, n + 1);
@@ -457,6 +615,15 @@ mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run)
   lua_replace(L, 3);
   lua_settop(L, 3);
   return MB_OK;
+}
+
+static mb_status read_params(lua_State *L, mb_lua_run *run, int first)
+{
+  mb_lua_run_reads(run, true);
+  const mb_status status = mb_lua_read_params(
+      L, run->config, run->stmt, first, &run->params, &run->error);
+  mb_lua_run_reads(run, false);
+  return status;
 }
 
 static mb_status read_and_find(lua_State *L, mb_lua_run *run)
@@ -468,8 +635,7 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
   if ((prepared ? mb_lua_run_find(L, run) : find_text(L, run)) != MB_OK)
     return MB_ERROR;
   const int first = prepared ? 2 : 3;
-  if (mb_lua_read_params(
-          L, run->config, run->stmt, first, &run->params, &run->error) != MB_OK)
+  if (read_params(L, run, first) != MB_OK)
     return MB_ERROR;
   if (!run->params.is_fragment)
     return MB_OK;
@@ -479,8 +645,7 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
   lua_settop(L, run->params.top);
   if (mb_lua_run_expand(L, run) != MB_OK || find_text(L, run) != MB_OK)
     return MB_ERROR;
-  return mb_lua_read_params(
-      L, run->config, run->stmt, first, &run->params, &run->error);
+  return read_params(L, run, first);
 }
 
 void mb_lua_run_note(mb_lua_run *run)
@@ -545,10 +710,15 @@ void mb_lua_run_leave(mb_lua_run *run)
 {
   if (run->frame == NULL)
     return;
+  let(run->frame);
   if (run->frame->conn != NULL)
     mb_conn_release(run->frame->conn);
+  if (run->frame->shared != NULL)
+    mb_lua_lease_leave(run->lua, run->frame->shared, true, false);
   run->frame = NULL;
   run->lua->n_frames--;
+  if (run->lua->n_frames > 0)
+    run->lua->L = run->lua->frames[run->lua->n_frames - 1].L;
 }
 
 static bool end_watched(mb_lua_run *run)
@@ -578,6 +748,8 @@ bool mb_lua_run_end(mb_lua_run *run)
 
 int mb_lua_run_fail(lua_State *L, mb_lua_run *run)
 {
+  if (run->frame != NULL && run->frame->reads)
+    mb_lua_run_reads(run, false);
   if (run->frame != NULL && run->frame->stmt != NULL)
     mb_stmt_drop(run->frame->stmt);
   mb_lua_run_leave(run);

@@ -12,15 +12,42 @@
 
 typedef struct callback {
   mb_lua_anchor *anchor; /* a reference */
-  int ref;               /* in the registry: {call or step, finish, result} */
+  const mb_pool *pool;   /* whose connection knows it; to be compared only */
+  int ref;               /* in the registry: a table of what follows */
 } callback;
 
-enum { CALL = 1, FINISH, RESULT };
+/* The function or step, the end of a group, the last result, and what calls
+ * them (mb_lua_call_back). */
+enum { CALL = 1, FINISH, RESULT, CALL_BACK };
 
-void mb_lua_anchor_release(mb_lua_anchor *anchor)
+static mb_lua_anchor *hold_anchor(mb_lua *lua)
 {
-  if (--anchor->refs == 0)
-    free(anchor);
+  if (lua->anchor == NULL) {
+    lua->anchor = malloc(sizeof *lua->anchor);
+    if (lua->anchor == NULL)
+      return NULL;
+    *lua->anchor = (mb_lua_anchor){.L = lua->main, .lua = lua};
+  }
+  lua->anchor->refs++;
+  return lua->anchor;
+}
+
+static void release_anchor(mb_lua_anchor *anchor)
+{
+  if (--anchor->refs > 0)
+    return;
+  if (anchor->lua != NULL)
+    anchor->lua->anchor = NULL;
+  free(anchor);
+}
+
+void mb_lua_leave_anchor(mb_lua *lua)
+{
+  if (lua->anchor == NULL)
+    return;
+  lua->anchor->L = NULL;
+  lua->anchor->lua = NULL;
+  lua->anchor = NULL;
 }
 
 static mb_status state_is_closed(mb_error *error)
@@ -29,61 +56,97 @@ static mb_status state_is_closed(mb_error *error)
       error, MB_USAGE, "the Lua state of a function is closed");
 }
 
-static bool push_arguments(
-    lua_State *L, const mb_value *arguments, size_t n)
+/* Says whose value it is that cannot be used. */
+static mb_status name_result(mb_error *error)
 {
-  static const mb_lua_config plain;
-  if (n > 1000 || !lua_checkstack(L, (int)n + 20))
-    return false;
-  for (size_t i = 0; i < n; i++)
-    mb_lua_push_value(L, &plain, &arguments[i], 0);
-  return true;
+  char message[512];
+  size_t size;
+  const char *why = mb_error_text(error, MB_MESSAGE, &size);
+  if (error->class != MB_USAGE || why == NULL)
+    return MB_ERROR;
+  (void)snprintf(message, sizeof message, "the result of the function %.*s",
+      (int)size, why);
+  return mb_error_fill(error, MB_USAGE, message);
 }
 
-/* Calls what is on the stack and reads its value, which stays alive in the
- * callback's table. */
-static mb_status call_and_read(lua_State *L, mb_lua *lua, int table, int n,
-    mb_value *result, mb_error *error)
+/* One call of a function of the program. */
+typedef struct invocation {
+  mb_lua_calling calling; /* first: it is found by that */
+  const callback *called;
+  int which;            /* function of the callback */
+  const int64_t *group; /* its first argument; NULL: none */
+  const mb_value *arguments;
+  size_t n;
+  mb_value *result; /* NULL: it is not wanted */
+  mb_error *error;
+  mb_status status;
+} invocation;
+
+/* Calls the function on the top with its n arguments and reads its value, which
+ * stays alive in the callback's table. */
+static void call_and_read(
+    lua_State *L, int n, int table, const invocation *call, mb_status *status)
 {
   static const mb_lua_config plain;
-  if (!mb_lua_pcall(L, lua, n, 1))
-    return mb_lua_keep_raised(L, error);
-  if (result == NULL)
-    return MB_OK;
+  lua_call(L, n, 1);
+  if (call->result == NULL)
+    return;
   const int value = lua_gettop(L);
-  if (mb_lua_read_value(L, &plain, value, result, error) != MB_OK)
-    return mb_lua_name_parameter(error, "result of the function", 0, 0);
+  if (mb_lua_read_value(L, &plain, value, call->result, call->error) != MB_OK)
+    *status = name_result(call->error);
   lua_settop(L, value);
   lua_rawseti(L, table, RESULT);
-  return MB_OK;
 }
 
-/* Calls function number which of the callback with an optional first argument. */
+/* The whole of a call, from reading the database's values to giving one back:
+ * whatever fails in it must not get past the library that calls. */
+int mb_lua_call_back(lua_State *L)
+{
+  static const mb_lua_config plain;
+  invocation *call = (invocation *)(void *)mb_lua_of(L)->calling;
+  const int n = (int)call->n;
+  luaL_checkstack(L, n + 20, "too many arguments");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->called->ref);
+  const int table = lua_gettop(L);
+  lua_rawgeti(L, table, call->which);
+  const int function = lua_gettop(L);
+  if (call->group != NULL)
+    lua_pushinteger(L, (lua_Integer)*call->group);
+  if (call->which == FINISH)
+    lua_pushboolean(L, call->result != NULL);
+  for (int i = 0; i < n; i++)
+    mb_lua_push_value(L, &plain, &call->arguments[i], 0);
+  call_and_read(L, lua_gettop(L) - function, table, call, &call->status);
+  return 0;
+}
+
+/* Calls the callback's function number which, an optional argument first. */
 static mb_status run(callback *called, int which, const int64_t *group,
     const mb_value *arguments, size_t n, mb_value *result, mb_error *error)
 {
-  lua_State *L = called->anchor->lua != NULL ? called->anchor->lua->L : NULL;
-  if (L == NULL)
-    return state_is_closed(error);
   mb_lua *lua = called->anchor->lua;
-  const int top = lua_gettop(L);
-  if (!lua_checkstack(L, 10))
-    return mb_error_fill(error, MB_RESOURCE, "out of memory");
+  if (lua == NULL)
+    return state_is_closed(error);
+  lua_State *L = lua->L;
+  invocation call = {
+      .calling = {.pool = called->pool, .outer = lua->calling},
+      .called = called,
+      .which = which,
+      .group = group,
+      .arguments = arguments,
+      .n = n,
+      .result = result,
+      .error = error,
+      .status = MB_OK,
+  };
+  /* Nothing of this takes memory. */
   lua_rawgeti(L, LUA_REGISTRYINDEX, called->ref);
-  const int table = lua_gettop(L);
-  lua_rawgeti(L, table, which);
-  if (group != NULL)
-    lua_pushinteger(L, (lua_Integer)*group);
-  if (which == FINISH)
-    lua_pushboolean(L, result != NULL);
-  mb_status status = MB_ERROR;
-  if (push_arguments(L, arguments, n))
-    status = call_and_read(
-        L, lua, table, lua_gettop(L) - table - 1, result, error);
-  else
-    mb_error_fill(error, MB_RESOURCE, "too many arguments");
-  lua_settop(L, top);
-  return status;
+  lua_rawgeti(L, -1, CALL_BACK);
+  lua_remove(L, -2);
+  lua->calling = &call.calling;
+  const bool done = mb_lua_pcall(L, lua, 0, 0);
+  lua->calling = call.calling.outer;
+  return done ? call.status : mb_lua_keep_raised(L, error);
 }
 
 static mb_status on_call(void *context, const mb_value *arguments, size_t n,
@@ -109,38 +172,43 @@ static void on_release(void *context)
   callback *released = context;
   if (released->anchor->L != NULL)
     luaL_unref(released->anchor->L, LUA_REGISTRYINDEX, released->ref);
-  mb_lua_anchor_release(released->anchor);
+  release_anchor(released->anchor);
   free(released);
 }
 
 /* Makes what the database is to hold of the functions at index call and finish
  * (nil: none). */
-static callback *make(lua_State *L, mb_lua *lua, int call, int finish)
+static callback *make(
+    lua_State *L, mb_lua *lua, const mb_pool *pool, int call, int finish)
 {
-  lua_createtable(L, 3, 0);
+  lua_createtable(L, CALL_BACK, 0);
   lua_pushvalue(L, call);
   lua_rawseti(L, -2, CALL);
   lua_pushvalue(L, finish);
   lua_rawseti(L, -2, FINISH);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, -2, RESULT);
+  mb_lua_helper(L, "call_back");
+  lua_rawseti(L, -2, CALL_BACK);
   const int ref = luaL_ref(L, LUA_REGISTRYINDEX);
   callback *made = malloc(sizeof *made);
-  if (made == NULL) {
+  mb_lua_anchor *anchor = made != NULL ? hold_anchor(lua) : NULL;
+  if (anchor == NULL) {
+    free(made);
     luaL_unref(L, LUA_REGISTRYINDEX, ref);
-    (void)luaL_error(L, "out of memory");
+    (void)luaL_error(L, "not enough memory");
     return NULL;
   }
-  *made = (callback){.anchor = lua->anchor, .ref = ref};
-  lua->anchor->refs++;
+  *made = (callback){.anchor = anchor, .pool = pool, .ref = ref};
   return made;
 }
 
-static size_t fill_values(lua_State *L, const char *kind,
-    const mb_callback *handed, mb_value *values)
+static size_t fill_values(
+    lua_State *L, const char *kind, const mb_callback *handed, mb_value *values)
 {
   size_t n = 0;
   values[n].tag = MB_TEXT;
-  values[n].as.bytes.data =
-      luaL_checklstring(L, 3, &values[n].as.bytes.size);
+  values[n].as.bytes.data = luaL_checklstring(L, 3, &values[n].as.bytes.size);
   n++;
   if (kind[0] != 'c') {
     values[n].tag = MB_INT64;
@@ -157,8 +225,8 @@ static size_t fill_values(lua_State *L, const char *kind,
 
 /* define(connection, "function" | "aggregate" | "collation", name, arguments or
  * nil, deterministic, call, finish or nil): what SQLite calls by name.  For an
- * aggregate, call takes a group's number and a row's arguments, finish the number
- * and whether a value is wanted. */
+ * aggregate, call takes a group's number and a row's arguments, finish the
+ * number and whether a value is wanted. */
 int mb_lua_define(lua_State *L)
 {
   mb_lua_run run;
@@ -168,7 +236,6 @@ int mb_lua_define(lua_State *L)
   const char *kind = luaL_checkstring(L, 2);
   luaL_checktype(L, 6, LUA_TFUNCTION);
   lua_settop(L, 7);
-  (void)session;
   mb_callback handed = {.release = on_release};
   if (kind[0] == 'a') {
     handed.step = on_step;
@@ -182,11 +249,13 @@ int mb_lua_define(lua_State *L)
   mb_lua_run_open(L, &run);
   if (mb_lua_run_connect(L, &run) != MB_OK)
     return mb_lua_run_fail(L, &run);
-  callback *made = make(L, run.lua, 6, 7);
+  callback *made = make(L, run.lua, session->pool, 6, 7);
   handed.context = made;
   if (mb_conn_command(run.conn, NULL, command, values, n, NULL, &run.stmt,
-          &run.error) == MB_ERROR)
+          &run.error) == MB_ERROR) {
+    on_release(made);
     return mb_lua_run_fail(L, &run);
+  }
   if (!mb_lua_run_end(&run))
     return mb_lua_run_fail(L, &run);
   return 0;

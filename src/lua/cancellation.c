@@ -16,7 +16,10 @@ int mb_lua_cancellation_open(lua_State *L)
 static int cancellation_cancel(lua_State *L)
 {
   mb_lua_cancellation *stop = mb_lua_check(L, 1, MB_LUA_CANCELLATION);
-  mb_cancellation_cancel(stop->cancellation, luaL_optstring(L, 2, NULL));
+  if (!lua_isnoneornil(L, 2) && lua_type(L, 2) != LUA_TSTRING)
+    return mb_lua_usage(L, "cancel wants a reason, a string, and got a %s",
+        luaL_typename(L, 2));
+  mb_cancellation_cancel(stop->cancellation, lua_tostring(L, 2));
   return 0;
 }
 

@@ -7,7 +7,10 @@ static const struct {
   const char *name;
   size_t at;
 } flags[] = {
-#define FLAG(member) {#member, offsetof(mb_capability, member)}
+#define FLAG(member)                         \
+  {                                          \
+#    member, offsetof(mb_capability, member) \
+  }
     FLAG(sql),
     FLAG(returning),
     FLAG(upsert),
@@ -30,7 +33,10 @@ static const struct {
   const char *name;
   size_t at;
 } natives[] = {
-#define NATIVE(member) {#member, offsetof(mb_capability, native_##member)}
+#define NATIVE(member)                                \
+  {                                                   \
+#    member, offsetof(mb_capability, native_##member) \
+  }
     NATIVE(json),
     NATIVE(jsonb),
     NATIVE(uuid),
@@ -48,7 +54,10 @@ static const struct {
   const char *name;
   size_t at;
 } mutations[] = {
-#define MUTATION(member) {#member, offsetof(mb_capability, member)}
+#define MUTATION(member)                     \
+  {                                          \
+#    member, offsetof(mb_capability, member) \
+  }
     MUTATION(alter_column_type),
     MUTATION(alter_column_properties_atomically),
     MUTATION(rename_column),

@@ -118,8 +118,8 @@ static inline void compat_getuservalue(lua_State *L, int index, int n)
 #endif
 }
 
-/* Makes the values beside the userdata at index ready to be pushed one after the
- * other by compat_pushvalue, and says where; one value may be left on the
+/* Makes the values beside the userdata at index ready to be pushed one after
+ * the other by compat_pushvalue, and says where; one value may be left on the
  * stack. */
 static inline int compat_openvalues(lua_State *L, int index)
 {

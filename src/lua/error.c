@@ -160,7 +160,7 @@ int mb_lua_usage(lua_State *L, const char *format, ...)
 int mb_lua_fail(lua_State *L, const mb_lua_config *config,
     const mb_error *error, mb_pool *pool, int sql)
 {
-  if (mb_lua_take_raised(L))
+  if ((error->flags & MB_RAISED) && mb_lua_take_raised(L))
     return lua_error(L);
   const bool raises = config == NULL || !config->returns_errors ||
                       error->class == MB_USAGE ||

@@ -52,7 +52,7 @@ mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run)
 {
   if (run->shared == NULL)
     return mb_lua_push_lease(L, run->session->origin, run->conn);
-  mb_lua_push_known(L, run->shared);
+  compat_rawgetp(L, LUA_REGISTRYINDEX, run->frame);
   return run->shared;
 }
 
@@ -103,9 +103,10 @@ static int64_t field_integer(lua_State *L, int table, const char *name)
 static int64_t field_ns(lua_State *L, int table, const char *name)
 {
   lua_getfield(L, table, name);
-  const int64_t ns = (int64_t)((double)lua_tonumber(L, -1) * NS_PER_SECOND);
+  const double seconds = (double)lua_tonumber(L, -1);
+  const int64_t ns = (int64_t)(seconds * NS_PER_SECOND);
   lua_pop(L, 1);
-  return ns;
+  return ns == 0 && seconds > 0 ? 1 : ns; /* 0 is no limit */
 }
 
 /* configure(x, options): takes the options, which the Lua side has checked. */
@@ -163,8 +164,7 @@ int mb_lua_view(lua_State *L)
   return 1;
 }
 
-/* The session that a view, at index, looks at; itself otherwise.  It is pushed.
- */
+/* Pushes the session that a view, at index, looks at; itself otherwise. */
 static mb_lua_session *push_original(lua_State *L, int index)
 {
   lua_pushvalue(L, index);
@@ -489,12 +489,15 @@ int mb_lua_close_database(lua_State *L)
 {
   (void)mb_lua_check(L, 1, MB_LUA_DATABASE);
   mb_lua *lua = mb_lua_enter(L);
-  const double limit_s = lua_type(L, 2) == LUA_TNUMBER
+  double limit_s = lua_type(L, 2) == LUA_TNUMBER
                              ? (double)lua_tonumber(L, 2)
                              : CLOSE_LIMIT_S;
   mb_lua_session *session = push_original(L, 1);
   if (session->closed)
     return 0;
+  /* Nobody else has anything of a pool without a name. */
+  if (!mb_pool_is_named(session->pool))
+    limit_s = 0;
   session->closed = true;
   note_call(session);
   mb_lua_end_leases(lua, session);

@@ -6,7 +6,6 @@
  */
 #include "binding.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 __attribute__((visibility("default"))) int luaopen_moonbase_core(lua_State *L);
@@ -18,15 +17,10 @@ __attribute__((visibility("default"))) int luaopen_moonbase_core(lua_State *L);
 static int state_gc(lua_State *L)
 {
   mb_lua *lua = lua_touserdata(L, 1);
-  if (lua->anchor == NULL)
-    return 0;
   lua->n_frames = 0;
   lua->L = L;
   mb_dispose();
-  lua->anchor->L = NULL;
-  lua->anchor->lua = NULL;
-  mb_lua_anchor_release(lua->anchor);
-  lua->anchor = NULL;
+  mb_lua_leave_anchor(lua);
   return 0;
 }
 
@@ -54,12 +48,7 @@ static void push_state(lua_State *L)
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
   lua->L = L;
-  lua->anchor = calloc(1, sizeof *lua->anchor);
-  if (lua->anchor == NULL)
-    (void)luaL_error(L, "out of memory");
-  lua->anchor->refs = 1;
-  lua->anchor->L = main_state(L);
-  lua->anchor->lua = lua;
+  lua->main = main_state(L);
 }
 
 /* --- Functions for the Lua side ----------------------------------------- */
@@ -275,8 +264,8 @@ static const struct {
         mb_lua_cancellation_meta},
 };
 
-/* Sets functions with the upvalues, which are the values from first on, into the
- * table on the top. */
+/* Sets functions with the upvalues, which are the values from first on, into
+ * the table on the top. */
 static void set_functions(lua_State *L, const luaL_Reg *list, int first)
 {
   for (int i = 0; i < MB_LUA_N_UPVALUES; i++)
@@ -310,9 +299,9 @@ static void make_handles(lua_State *L, int first)
 static void push_classes(lua_State *L)
 {
   lua_newtable(L);
-  for (int class = 0; class < MB_CLASS_COUNT; class++) {
-    lua_pushstring(L, mb_class_name(mb_class_parent((mb_class)class)));
-    lua_setfield(L, -2, mb_class_name((mb_class)class));
+  for (int i = 0; i < MB_CLASS_COUNT; i++) {
+    lua_pushstring(L, mb_class_name(mb_class_parent((mb_class)i)));
+    lua_setfield(L, -2, mb_class_name((mb_class)i));
   }
 }
 
@@ -342,13 +331,15 @@ int luaopen_moonbase_core(lua_State *L)
   lua_pushvalue(L, MB_LUA_HELPERS);
   lua_setfield(L, -2, "helpers");
 
-  static const luaL_Reg iterators[] = {
+  static const luaL_Reg kept[] = {
+      {"call_back", mb_lua_call_back},
       {"next_tuple", mb_lua_next_tuple},
       {NULL, NULL},
   };
   lua_pushvalue(L, MB_LUA_HELPERS);
-  set_functions(L, iterators, 1);
+  set_functions(L, kept, 1);
   lua_pop(L, 1);
+  mb_lua_reserve_raised(L);
 
   lua_pushliteral(L, MB_VERSION);
   lua_setfield(L, -2, "version");

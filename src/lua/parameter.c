@@ -1,9 +1,9 @@
 /*
  * parameter.c: the arguments of a call as the values of a statement.
  *
- * Positional ones stand on the stack as they were given; named ones and those of
- * moonbase.params are fetched from their table.  What a view needs stays on the
- * stack until the run is over, or is kept by the rows (mb_lua_keep_values).
+ * Positional ones stand on the stack as they were given; named ones and those
+ * of moonbase.params are fetched from their table.  What a view needs stays on
+ * the stack until the run is over, or is kept by the rows (mb_lua_keep_values).
  */
 #include "binding.h"
 
@@ -44,9 +44,10 @@ mb_status mb_lua_name_parameter(
 
 /* --- Positional --------------------------------------------------------- */
 
-/* Reads the arguments from out->first to out->top. */
-static mb_status read_positional(lua_State *L, const mb_lua_config *config,
-    mb_lua_params *out, mb_error *error)
+/* Reads the arguments from out->first to out->top: of nearly every run. */
+__attribute__((always_inline)) static inline mb_status read_positional(
+    lua_State *L, const mb_lua_config *config, mb_lua_params *out,
+    mb_error *error)
 {
   const int first = out->first;
   const int n = out->top - first + 1;
@@ -118,8 +119,7 @@ static mb_status read_list(lua_State *L, const mb_lua_config *config,
 /* --- Named -------------------------------------------------------------- */
 
 /* A key of the table that the statement does not use. */
-static mb_status refuse_key(
-    lua_State *L, const mb_stmt *stmt, mb_error *error)
+static mb_status refuse_key(lua_State *L, const mb_stmt *stmt, mb_error *error)
 {
   char message[256];
   if (lua_type(L, -2) != LUA_TSTRING)
@@ -138,28 +138,33 @@ static mb_status refuse_key(
   return mb_error_fill(error, MB_USAGE, message);
 }
 
-static bool is_used(const mb_stmt *stmt, const char *key, size_t size)
+/* Pushes the set of the parameters' names. */
+static void push_names(lua_State *L, const mb_stmt *stmt)
 {
   const size_t n = mb_stmt_n_parameters(stmt);
+  lua_newtable(L);
   for (size_t i = 0; i < n; i++) {
-    size_t length;
-    const char *name = mb_stmt_parameter(stmt, i, &length);
-    if (name != NULL && length == size && memcmp(name, key, size) == 0)
-      return true;
+    size_t size;
+    const char *name = mb_stmt_parameter(stmt, i, &size);
+    lua_pushlstring(L, name, size);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, -3);
   }
-  return false;
 }
 
 /* Finds a key that no placeholder names. */
 static mb_status check_keys(
     lua_State *L, const mb_stmt *stmt, int table, mb_error *error)
 {
+  push_names(L, stmt);
+  const int names = lua_gettop(L);
   lua_pushnil(L);
   while (lua_next(L, table) != 0) {
-    size_t size = 0;
-    const char *key =
-        lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &size) : NULL;
-    if (key == NULL || !is_used(stmt, key, size))
+    lua_pushvalue(L, -2);
+    lua_rawget(L, names);
+    const bool used = lua_toboolean(L, -1) != 0;
+    lua_pop(L, 1);
+    if (!used)
       return refuse_key(L, stmt, error);
     lua_pop(L, 1);
   }
@@ -187,7 +192,7 @@ static mb_status read_named(lua_State *L, const mb_lua_config *config,
         "named parameters are given, but the statement has positional "
         "placeholders: write :name there, or moonbase.params{…} here");
   (void)reserve(L, out, n);
-  if (n > INT32_MAX || !lua_checkstack(L, 2 * (int)n + 16))
+  if (n > INT32_MAX / 2 - 16 || !lua_checkstack(L, 2 * (int)n + 16))
     return too_many(error);
   size_t found = 0;
   for (size_t i = 0; i < n; i++) {
@@ -200,8 +205,8 @@ static mb_status read_named(lua_State *L, const mb_lua_config *config,
       out->is_fragment = true;
       return MB_OK;
     }
-    if (mb_lua_read_value(
-            L, config, lua_gettop(L), &out->values[i], error) != MB_OK)
+    if (mb_lua_read_value(L, config, lua_gettop(L), &out->values[i], error) !=
+        MB_OK)
       return mb_lua_name_parameter(error, name, size, 0);
   }
   return count_keys(L, table) == found ? MB_OK

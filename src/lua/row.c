@@ -89,8 +89,10 @@ void mb_lua_convert(lua_State *L, const mb_lua_sink *sink, size_t column)
     return;
   }
   lua_insert(L, -2);
-  if (!mb_lua_pcall(L, sink->lua, 1, 1))
-    (void)lua_error(L);
+  if (mb_lua_pcall(L, sink->lua, 1, 1))
+    return;
+  mb_lua_unwind(L, sink->lua);
+  (void)lua_error(L);
 }
 
 void mb_lua_push_named(lua_State *L, const mb_lua_sink *sink,

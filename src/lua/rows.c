@@ -1,9 +1,9 @@
 /*
  * rows.c: results that are read row by row.
  *
- * Rows hold their connection only while there is more to read: the first rows of
- * a Database's query are read ahead, and when that was all, the connection is
- * back before the first of them is handed out.
+ * Rows hold their connection only while there is more to read: the first rows
+ * of a Database's query are read ahead, and when that was all, the connection
+ * is back before the first of them is handed out.
  */
 #include "binding.h"
 
@@ -28,6 +28,35 @@ static void end(mb_lua *lua, mb_lua_rows *rows, bool finalizing)
   mb_spool_free(rows->spool);
   rows->spool = NULL;
   rows->ended = true;
+}
+
+/* Ends rows that are observed. */
+static void close_watched(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  mb_error error;
+  const bool is_open = rows->cursor.conn != NULL;
+  const int64_t since_ns = mb_now_ns();
+  const mb_status status = mb_cursor_finish(&rows->cursor, &error);
+  const int64_t taken_ns = mb_now_ns() - since_ns;
+  if (is_open)
+    rows->watch->drain_ns = taken_ns;
+  rows->watch->server_ns += taken_ns;
+  rows->watch->busy_ns += taken_ns;
+  end(lua, rows, false);
+  mb_lua_tell_rows(L, lua, 1, rows, status != MB_OK ? &error : NULL);
+}
+
+static void close_now(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  mb_error ignored;
+  rows->pushing = false;
+  if (rows->watch != NULL) {
+    close_watched(L, lua, rows);
+    return;
+  }
+  if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
+    rows->closed = true;
+  end(lua, rows, false);
 }
 
 /* --- Reading ------------------------------------------------------------ */
@@ -56,7 +85,7 @@ static mb_status fetch_elsewhere(
   return MB_ERROR;
 }
 
-static mb_status fetch(
+static inline mb_status fetch(
     mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
 {
   if (rows->cursor.conn == NULL)
@@ -69,8 +98,7 @@ static mb_status fetch(
     return MB_ROW;
   if (status == MB_ERROR)
     rows->closed = error->class == MB_USAGE;
-  if (status == MB_ERROR ||
-      !mb_stmt_result(rows->cursor.stmt)->more_results)
+  if (status == MB_ERROR || !mb_stmt_result(rows->cursor.stmt)->more_results)
     end(lua, rows, false);
   return status;
 }
@@ -93,8 +121,8 @@ static inline void push_sink(
   }
 }
 
-static void push_array(lua_State *L, const mb_lua_sink *sink,
-    const mb_value *row, size_t n)
+static void push_array(
+    lua_State *L, const mb_lua_sink *sink, const mb_value *row, size_t n)
 {
   lua_createtable(L, n < INT_MAX ? (int)n : 0, 1);
   for (size_t i = 0; i < n; i++) {
@@ -123,6 +151,19 @@ static bool copy_keys(lua_State *L, mb_lua_rows *rows)
   return true;
 }
 
+/* Whether values need nothing but themselves. */
+static inline bool is_plain(const mb_lua_sink *sink)
+{
+  return sink->options == 0 && sink->hooks == 0;
+}
+
+static inline void push_plain_value(
+    lua_State *L, const mb_lua_rows *rows, const mb_value *value)
+{
+  if (!mb_lua_push_simple(L, &rows->config, value))
+    mb_lua_push_value(L, &rows->config, value, 0);
+}
+
 /* Pushes a row by name when nothing has to be converted.  A NULL is set too: it
  * takes the place of an earlier column of its name. */
 static void push_plain(
@@ -133,8 +174,7 @@ static void push_plain(
   lua_createtable(L, 0, n);
   for (int i = 0; i < n; i++) {
     compat_pushvalue(L, keys, MB_LUA_KEYS + i);
-    if (!mb_lua_push_simple(L, &rows->config, &row[i]))
-      mb_lua_push_value(L, &rows->config, &row[i], 0);
+    push_plain_value(L, rows, &row[i]);
     lua_rawset(L, -3);
   }
 }
@@ -149,40 +189,75 @@ static void note_fetch(lua_State *L, mb_lua *lua, mb_lua_rows *rows,
     mb_lua_tell_rows(L, lua, 1, rows, status == MB_ERROR ? error : NULL);
 }
 
-/* Pushes the next row in the form that the rows give, or nil. */
-static mb_status push_row(
-    lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
+/* Pushes a row in the form that the rows give. */
+static void push_row(
+    lua_State *L, mb_lua *lua, mb_lua_rows *rows, const mb_value *row)
 {
   mb_lua_sink sink;
-  const mb_value *row;
-  const mb_status status = fetch(lua, rows, &row, error);
-  if (status != MB_ROW) {
-    if (status == MB_DONE)
-      lua_pushnil(L);
-    return status;
-  }
   push_sink(L, lua, rows, &sink);
   if (rows->as_arrays) {
     push_array(L, &sink, row, rows->n_columns);
-    return MB_ROW;
-  }
-  if (sink.options == 0 && sink.hooks == 0 && copy_keys(L, rows)) {
+  } else if (is_plain(&sink) && copy_keys(L, rows)) {
     push_plain(L, rows, row);
-    return MB_ROW;
+  } else {
+    compat_getuservalue(L, 1, MB_LUA_EXTRA);
+    mb_lua_push_named(L, &sink, row, rows->n_columns, lua_gettop(L));
   }
-  compat_getuservalue(L, 1, MB_LUA_EXTRA);
-  mb_lua_push_named(L, &sink, row, rows->n_columns, lua_gettop(L));
-  return MB_ROW;
 }
 
-static mb_status push_next(
+/* From here to end_push what the row lies in stays, whatever a function of the
+ * program or a finalizer does.  Inlined, for the place of the caller. */
+__attribute__((always_inline)) static inline void begin_push(
+    lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  rows->pushing = true;
+  if (rows->cursor.conn == NULL)
+    return;
+  if (lua->n_readers == MB_LUA_READERS)
+    (void)mb_lua_usage(L, "calls are nested too deeply");
+  lua->readers[lua->n_readers++] = (mb_lua_reader){.conn = rows->cursor.conn,
+      .L = L,
+      .handle = rows,
+      .place = MB_LUA_PLACE()};
+  mb_conn_read_begin(rows->cursor.conn);
+}
+
+static inline void end_push(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
+{
+  rows->pushing = false;
+  if (rows->cursor.conn != NULL) {
+    lua->n_readers--;
+    mb_conn_read_end(rows->cursor.conn);
+  }
+  if (rows->closed)
+    close_now(L, lua, rows);
+}
+
+__attribute__((always_inline)) static inline mb_status push_fetched(
+    lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
+{
+  const mb_value *row;
+  const mb_status status = fetch(lua, rows, &row, error);
+  if (status == MB_ROW) {
+    begin_push(L, lua, rows);
+    push_row(L, lua, rows, row);
+    end_push(L, lua, rows);
+  } else if (status == MB_DONE) {
+    lua_pushnil(L);
+  }
+  return status;
+}
+
+/* Pushes the next row, or nil. */
+__attribute__((always_inline)) static inline mb_status push_next(
     lua_State *L, mb_lua *lua, mb_lua_rows *rows, mb_error *error)
 {
   if (rows->watch == NULL)
-    return push_row(L, lua, rows, error);
+    return push_fetched(L, lua, rows, error);
   const int64_t since_ns = mb_now_ns();
-  const mb_status status = push_row(L, lua, rows, error);
-  note_fetch(L, lua, rows, since_ns, status, error);
+  const mb_status status = push_fetched(L, lua, rows, error);
+  if (rows->watch != NULL)
+    note_fetch(L, lua, rows, since_ns, status, error);
   return status;
 }
 
@@ -226,13 +301,19 @@ int mb_lua_next_tuple(lua_State *L)
     lua_pushnil(L);
     return 1;
   }
+  begin_push(L, lua, rows);
   push_sink(L, lua, rows, &sink);
   const int n = rows->n_columns < INT_MAX ? (int)rows->n_columns : 0;
   if (n > LUA_MINSTACK - 10)
     luaL_checkstack(L, n + 10, "too many columns");
   lua_pushinteger(L, (lua_Integer)++rows->count);
-  for (int i = 0; i < n; i++)
-    mb_lua_push_column(L, &sink, &row[i], (size_t)i);
+  if (is_plain(&sink))
+    for (int i = 0; i < n; i++)
+      push_plain_value(L, rows, &row[i]);
+  else
+    for (int i = 0; i < n; i++)
+      mb_lua_push_column(L, &sink, &row[i], (size_t)i);
+  end_push(L, lua, rows);
   if (rows->watch != NULL)
     note_fetch(L, lua, rows, since_ns, MB_ROW, NULL);
   return n + 1;
@@ -240,7 +321,7 @@ int mb_lua_next_tuple(lua_State *L)
 
 /* --- Methods ------------------------------------------------------------ */
 
-/* The rows, at index on the top, as a for loop wants them: with what it closes. */
+/* The rows at index, the top, as a for loop wants them: with what it closes. */
 static int give_loop(lua_State *L, int index)
 {
 #if COMPAT_HAS_CLOSE
@@ -298,37 +379,16 @@ static int rows_all(lua_State *L)
   return 1;
 }
 
-static void close_watched(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
-{
-  mb_error error;
-  const bool is_open = rows->cursor.conn != NULL;
-  const int64_t since_ns = mb_now_ns();
-  const mb_status status = mb_cursor_finish(&rows->cursor, &error);
-  const int64_t taken_ns = mb_now_ns() - since_ns;
-  if (is_open)
-    rows->watch->drain_ns = taken_ns;
-  rows->watch->server_ns += taken_ns;
-  rows->watch->busy_ns += taken_ns;
-  end(lua, rows, false);
-  rows->closed = true;
-  mb_lua_tell_rows(L, lua, 1, rows, status != MB_OK ? &error : NULL);
-}
-
-/* Closing never raises: what goes wrong there goes wrong for the next user of the
- * connection, who is told. */
+/* Closing never raises: what goes wrong there goes wrong for the next user of
+ * the connection, who is told. */
 static int rows_close(lua_State *L)
 {
-  mb_error ignored;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  if (rows->watch != NULL) {
-    close_watched(L, lua, rows);
-    return 0;
-  }
-  if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
-    rows->closed = true;
-  end(lua, rows, false);
   rows->closed = true;
+  /* A row that is being handed out goes first. */
+  if (!rows->pushing || !mb_lua_is_running(L, rows))
+    close_now(L, lua, rows);
   return 0;
 }
 
@@ -448,7 +508,8 @@ static void hand_over(lua_State *L, mb_lua_run *run, mb_lua_rows *rows)
     mb_lua_lease_join(run->lua, lease, true);
     rows->lease = lease;
   }
-  *run->frame = (mb_lua_frame){.conn = NULL};
+  run->frame->conn = NULL;
+  run->frame->stmt = NULL;
 }
 
 /* The rows on the top are observed: tells what is to be told of the call, and of
@@ -461,8 +522,8 @@ static void give_watched(lua_State *L, mb_lua_run *run, mb_lua_rows *rows)
     mb_lua_tell_rows(L, run->lua, lua_gettop(L), rows, NULL);
 }
 
-/* Turns a run into Rows. */
-static int give_rows(lua_State *L, mb_lua_run *run)
+/* Turns a run into Rows; ahead: a Database's are read ahead. */
+static int give_rows(lua_State *L, mb_lua_run *run, bool ahead)
 {
   luaL_checkstack(L, 16, NULL);
   const int top = lua_gettop(L);
@@ -473,7 +534,7 @@ static int give_rows(lua_State *L, mb_lua_run *run)
       mb_lua_new(L, MB_LUA_ROWS, sizeof *rows, MB_LUA_HOOKS + keys + watched);
   rows->keys_room = (size_t)keys;
   attach(L, run, rows);
-  if (run->status == MB_ROW &&
+  if (ahead && run->status == MB_ROW &&
       run->session->head.kind == MB_LUA_DATABASE) {
     const int64_t since_ns = watched ? mb_now_ns() : 0;
     run->status =
@@ -511,10 +572,11 @@ int mb_lua_query(lua_State *L)
   mb_lua_run run;
   if (!mb_lua_run_start(L, &run))
     return mb_lua_run_fail(L, &run);
-  return give_rows(L, &run);
+  return give_rows(L, &run, true);
 }
 
-/* command(x, name, …): Rows of a command of the driver. */
+/* command(x, name, …): Rows of a command of the driver, each of which is what
+ * has just been done. */
 int mb_lua_command(lua_State *L)
 {
   mb_lua_run run;
@@ -529,7 +591,7 @@ int mb_lua_command(lua_State *L)
   if (run.status == MB_ERROR)
     return mb_lua_run_fail(L, &run);
   mb_lua_run_note(&run);
-  return give_rows(L, &run);
+  return give_rows(L, &run, false);
 }
 
 const luaL_Reg mb_lua_rows_methods[] = {

@@ -114,11 +114,13 @@ static int session_query_row(lua_State *L)
   if (row == NULL) {
     lua_pushnil(L);
   } else {
+    mb_lua_run_reads(&run, true);
     const int shape = push_sink(L, &run, &sink);
     if (run.watch.events != 0)
       mb_lua_watch_columns(&run.watch, run.stmt);
     mb_lua_push_named(
         L, &sink, row, mb_stmt_result(run.stmt)->n_columns, shape);
+    mb_lua_run_reads(&run, false);
   }
   if (!mb_lua_run_end(&run))
     return mb_lua_run_fail(L, &run);
@@ -134,11 +136,15 @@ static int session_query_value(lua_State *L)
     return mb_lua_run_fail(L, &run);
   if (row == NULL) {
     lua_pushnil(L);
-  } else if (run.config->has_null || run.config->has_hooks) {
-    (void)push_sink(L, &run, &sink);
-    mb_lua_push_column(L, &sink, &row[0], 0);
-  } else if (!mb_lua_push_simple(L, run.config, &row[0])) {
-    mb_lua_push_value(L, run.config, &row[0], 0);
+  } else {
+    mb_lua_run_reads(&run, true);
+    if (run.config->has_null || run.config->has_hooks) {
+      (void)push_sink(L, &run, &sink);
+      mb_lua_push_column(L, &sink, &row[0], 0);
+    } else if (!mb_lua_push_simple(L, run.config, &row[0])) {
+      mb_lua_push_value(L, run.config, &row[0], 0);
+    }
+    mb_lua_run_reads(&run, false);
   }
   if (!mb_lua_run_end(&run))
     return mb_lua_run_fail(L, &run);
@@ -155,15 +161,17 @@ static int session_query_values(lua_State *L)
   if (!mb_lua_run_start(L, &run) || !fetch_first(&run, &row))
     return mb_lua_run_fail(L, &run);
   sink.config = run.config;
-  if (row != NULL && (run.config->has_null || run.config->has_hooks))
-    (void)push_sink(L, &run, &sink);
   if (row != NULL) {
+    mb_lua_run_reads(&run, true);
+    if (run.config->has_null || run.config->has_hooks)
+      (void)push_sink(L, &run, &sink);
     const size_t n_columns = mb_stmt_result(run.stmt)->n_columns;
     n = n_columns < INT_MAX ? (int)n_columns : 0;
     if (n > LUA_MINSTACK - 10)
       luaL_checkstack(L, n + 10, "too many columns");
     for (int i = 0; i < n; i++)
       mb_lua_push_column(L, &sink, &row[i], (size_t)i);
+    mb_lua_run_reads(&run, false);
   }
   if (!mb_lua_run_end(&run))
     return mb_lua_run_fail(L, &run);
@@ -184,6 +192,16 @@ static void push_first_column(lua_State *L, const mb_lua_sink *sink,
     mb_lua_push_column(L, sink, &row[0], 0);
 }
 
+/* A finalizer may have ended the run, with its transaction. */
+static mb_status next_row(mb_lua_run *run, const mb_value **row)
+{
+  if (mb_stmt_run_number(run->stmt) != run->frame->run)
+    return mb_error_fill(&run->error, MB_USAGE,
+        "the rows were closed with their transaction or connection");
+  fetch(run, row);
+  return run->status;
+}
+
 /* Collects the rows of a run into the list on the top. */
 static bool collect(lua_State *L, mb_lua_run *run, push_one *push)
 {
@@ -197,11 +215,13 @@ static bool collect(lua_State *L, mb_lua_run *run, push_one *push)
   const int shape = push_sink(L, run, &sink);
   const size_t n = mb_stmt_result(run->stmt)->n_columns;
   for (int i = 1; i < INT_MAX; i++) {
-    fetch(run, &row);
+    run->status = next_row(run, &row);
     if (run->status != MB_ROW)
       break;
+    mb_lua_run_reads(run, true);
     push(L, &sink, row, n, shape);
     lua_rawseti(L, list, i);
+    mb_lua_run_reads(run, false);
   }
   lua_settop(L, list);
   return run->status != MB_ERROR;

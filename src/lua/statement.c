@@ -2,8 +2,8 @@
  * statement.c: prepared statements.
  *
  * A statement of a connection keeps what the core has prepared; one of a
- * Database keeps its text only, and is found in the cache of whatever connection
- * it gets.
+ * Database keeps its text only, and is found in the cache of whatever
+ * connection it gets.
  */
 #include "binding.h"
 
@@ -26,8 +26,7 @@ int mb_lua_prepare(lua_State *L)
       mb_conn_statement(run.conn, text, size,
           run.config->is_plain ? MB_STATEMENT_PLAIN : 0, &run.stmt,
           &run.error) != MB_OK ||
-      mb_stmt_prepare(run.stmt, run.tx, &run.config->call, &run.error) !=
-          MB_OK)
+      mb_stmt_prepare(run.stmt, run.tx, &run.config->call, &run.error) != MB_OK)
     return mb_lua_run_fail(L, &run);
 
   mb_lua_statement *made =
@@ -61,8 +60,7 @@ static mb_status open_prepared(lua_State *L, mb_lua_run *run)
 {
   (void)mb_lua_check(L, 1, MB_LUA_STATEMENT);
   mb_lua_run_open(L, run);
-  if (mb_lua_run_connect(L, run) != MB_OK ||
-      mb_lua_run_find(L, run) != MB_OK)
+  if (mb_lua_run_connect(L, run) != MB_OK || mb_lua_run_find(L, run) != MB_OK)
     return MB_ERROR;
   return mb_stmt_prepare(run->stmt, run->tx, &run->config->call, &run->error);
 }
@@ -81,7 +79,7 @@ static int statement_columns(lua_State *L)
   return 1;
 }
 
-/* parameters(): their number, and the list of their names where they have any. */
+/* parameters(): how many they are, and their names where they have any. */
 static int statement_parameters(lua_State *L)
 {
   mb_lua_run run;
@@ -120,33 +118,41 @@ int mb_lua_source(lua_State *L)
 /* --- Many rows ---------------------------------------------------------- */
 
 #define CHUNK_VALUES 1024 /* parameters that are read before they are sent */
+#define PILE 16 /* values of a row that may lie on the stack unneeded */
 
 /* Reads row number i of the list at index rows into values. */
 static mb_status read_row(lua_State *L, const mb_lua_run *run, int rows,
     int64_t i, size_t n, mb_value *values, mb_error *error)
 {
-  const int top = lua_gettop(L);
+  const int row = lua_gettop(L) + 1;
   lua_rawgeti(L, rows, (int)i);
-  if (lua_type(L, top + 1) != LUA_TTABLE ||
-      mb_lua_kind_of(L, top + 1) > 0)
+  if (lua_type(L, row) != LUA_TTABLE || mb_lua_kind_of(L, row) > 0)
     return mb_error_fill(error, MB_USAGE, "a row is no list of values");
-  if (lua_rawlen(L, top + 1) > n)
+  if (lua_rawlen(L, row) > n)
     return mb_error_fill(
         error, MB_USAGE, "a row has more values than are wanted");
+  /* The row holds its values, unless reading one has made something new, or a
+   * function of the program could change the row meanwhile. */
+  bool keeps = run->session->has_setup;
+  int at = row;
   for (size_t k = 0; k < n; k++) {
-    lua_rawgeti(L, top + 1, (int)k + 1);
-    if (mb_lua_read_value(
-            L, run->config, lua_gettop(L), &values[k], error) != MB_OK)
-      return mb_lua_name_parameter(error, NULL, 0, k + 1);
-    /* The row holds the value, unless reading it has made something new, or a
-     * function of the program could change the row meanwhile. */
-    if (lua_gettop(L) == top + 2 && !run->session->has_setup)
-      lua_settop(L, top + 1);
-    else
-      luaL_checkstack(L, 8, "too many values");
+    lua_rawgeti(L, row, (int)k + 1);
+    at++;
+    if (!mb_lua_read_simple(L, lua_type(L, at), at, &values[k])) {
+      if (mb_lua_read_value(L, run->config, at, &values[k], error) != MB_OK)
+        return mb_lua_name_parameter(error, NULL, 0, k + 1);
+      keeps |= lua_gettop(L) > at;
+      at = lua_gettop(L);
+    }
+    if (keeps) {
+      luaL_checkstack(L, PILE + 8, "too many values");
+    } else if (at == row + PILE) {
+      lua_settop(L, row);
+      at = row;
+    }
   }
-  if (lua_gettop(L) == top + 1)
-    lua_settop(L, top);
+  if (!keeps)
+    lua_settop(L, row - 1);
   return MB_OK;
 }
 
@@ -155,12 +161,14 @@ static mb_status run_chunk(lua_State *L, mb_lua_run *run, int rows,
     int64_t first, int64_t last, int64_t number, mb_value *values, size_t n)
 {
   const int top = lua_gettop(L);
+  mb_lua_run_reads(run, true);
   for (int64_t i = first; i <= last; i++)
     if (read_row(L, run, rows, i, n, values + (size_t)(i - first) * n,
             &run->error) != MB_OK) {
       run->error.row = number + i - first;
       return MB_ERROR;
     }
+  mb_lua_run_reads(run, false);
   const int64_t since_ns = run->watch.events != 0 ? mb_now_ns() : 0;
   const mb_status status = mb_stmt_run_many(&run->stmt, run->tx, values, n,
       (size_t)(last - first + 1), number, &run->config->call, &run->error);
@@ -170,9 +178,9 @@ static mb_status run_chunk(lua_State *L, mb_lua_run *run, int rows,
   return status;
 }
 
-/* insert_rows(statement, rows, first, last, number): runs the statement once for
- * each of rows[first … last]; number is that of the first in an error.  Gives
- * the affected rows and the first generated id. */
+/* insert_rows(statement, rows, first, last, number): runs the statement once
+ * for each of rows[first … last]; number is that of the first in an error.
+ * Gives the affected rows and the first generated id. */
 int mb_lua_insert_rows(lua_State *L)
 {
   mb_lua_run run;
@@ -189,8 +197,8 @@ int mb_lua_insert_rows(lua_State *L)
     return mb_lua_run_fail(L, &run);
 
   const size_t n = mb_stmt_n_parameters(run.stmt);
-  const int64_t chunk = n < CHUNK_VALUES ? (int64_t)(CHUNK_VALUES / (n + 1)) + 1
-                                         : 1;
+  const int64_t chunk =
+      n < CHUNK_VALUES ? (int64_t)(CHUNK_VALUES / (n + 1)) + 1 : 1;
   mb_value *values =
       lua_newuserdata(L, ((size_t)chunk * n + 1) * sizeof *values);
   int64_t affected = 0;
@@ -249,10 +257,9 @@ static int statement_gc(lua_State *L)
 static int statement_is_closed(lua_State *L)
 {
   const mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
-  lua_pushboolean(L,
-      statement->closed ||
-          (statement->conn != NULL &&
-              mb_conn_borrow(statement->conn) != statement->borrow));
+  lua_pushboolean(L, statement->closed || (statement->conn != NULL &&
+                                              mb_conn_borrow(statement->conn) !=
+                                                  statement->borrow));
   return 1;
 }
 
@@ -261,8 +268,8 @@ static int statement_tostring(lua_State *L)
   const mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
   compat_getuservalue(L, 1, MB_LUA_EXTRA);
   const char *text = lua_tostring(L, -1);
-  lua_pushfstring(L, "moonbase.Statement (%s%s)",
-      text != NULL ? text : "", statement->closed ? ", closed" : "");
+  lua_pushfstring(L, "moonbase.Statement (%s%s)", text != NULL ? text : "",
+      statement->closed ? ", closed" : "");
   return 1;
 }
 

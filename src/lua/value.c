@@ -41,8 +41,8 @@ static bool is_inexact(const mb_value *value)
 #if COMPAT_HAS_INTEGERS
   return false;
 #else
-  return value->tag == MB_INT64 &&
-         (value->as.integer < -MB_LUA_EXACT_MAX || value->as.integer > MB_LUA_EXACT_MAX);
+  return value->tag == MB_INT64 && (value->as.integer < -MB_LUA_EXACT_MAX ||
+                                       value->as.integer > MB_LUA_EXACT_MAX);
 #endif
 }
 
@@ -51,6 +51,7 @@ static void refuse_inexact(lua_State *L)
   mb_error error;
   (void)mb_error_fill(&error, MB_DATA,
       "an integer came that this Lua cannot hold exactly (int64 = \"error\")");
+  mb_lua_unwind(L, mb_lua_of(L));
   (void)mb_lua_fail(L, NULL, &error, NULL, 0);
 }
 
@@ -143,9 +144,8 @@ static void view_string(lua_State *L, int index, mb_tag tag, mb_value *out)
 static mb_status read_cdata(
     lua_State *L, int index, mb_value *out, mb_error *error)
 {
-  const char *text = luaL_callmeta(L, index, "__tostring")
-                         ? lua_tostring(L, -1)
-                         : NULL;
+  const char *text =
+      luaL_callmeta(L, index, "__tostring") ? lua_tostring(L, -1) : NULL;
   const size_t digits = text != NULL ? strspn(text, "-0123456789") : 0;
   if (digits > 0 && strcmp(text + digits, "LL") == 0) {
     out->tag = MB_INT64;
@@ -161,8 +161,8 @@ static mb_status read_cdata(
 }
 
 /* Encodes with the json option; the text stays on the stack. */
-static mb_status read_json(lua_State *L, const mb_lua_config *config,
-    int index, mb_value *out, mb_error *error)
+static mb_status read_json(lua_State *L, const mb_lua_config *config, int index,
+    mb_value *out, mb_error *error)
 {
   if (!config->has_json)
     return refuse(error,
@@ -285,9 +285,8 @@ mb_status mb_lua_read_table(lua_State *L, const mb_lua_config *config,
   switch (kind) {
   case 0:
   case -1:
-    return refuse(error,
-        "is a table: write moonbase.json, moonbase.array or "
-        "moonbase.params, or give named parameters alone");
+    return refuse(error, "is a table: write moonbase.json, moonbase.array or "
+                         "moonbase.params, or give named parameters alone");
   case MB_LUA_FRAGMENT:
     return refuse(error, "is a fragment of SQL, which has no value here");
   case MB_LUA_PARAMS:

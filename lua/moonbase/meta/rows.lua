@@ -36,6 +36,7 @@ function Rows:all() end
 ---@return table<string, any>
 function Rows:one() end
 
+--- The columns, also before the first row.
 ---@return moonbase.Column[]
 function Rows:columns() end
 
@@ -50,6 +51,10 @@ function Rows:close() end
 ---@return boolean
 function Rows:is_closed() end
 
+--- True when they are closed; a UsageError otherwise: nobody else could close them.
+---@return true
+function Rows:wait_closed() end
+
 --- Something that operations listen to.
 ---@class moonbase.Cancellation: userdata
 local Cancellation = {}
@@ -58,6 +63,7 @@ local Cancellation = {}
 ---@param reason? string
 function Cancellation:cancel(reason) end
 
+--- Whether it was cancelled.
 ---@return boolean
 function Cancellation:is_cancelled() end
 

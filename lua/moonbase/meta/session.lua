@@ -59,7 +59,7 @@ function Session:exec_script(script) end
 function Session:prepare(sql) end
 
 --- Runs several statements in one transaction.
----@param entries table[] each {sql, parameter, …} or {sql, {name = parameter, …}}
+---@param entries table[] each {sql, parameter, …}, {sql, {name = parameter, …}} or {fragment}
 ---@return moonbase.BatchResult[]
 function Session:batch(entries) end
 
@@ -97,6 +97,7 @@ function Session:ping() end
 ---@return moonbase.Capability
 function Session:capability() end
 
+--- True when it can no longer be used.
 ---@return boolean
 function Session:is_closed() end
 
@@ -147,9 +148,11 @@ function Connection:close() end
 ---@field attempt integer the number of the try, from 1
 local Transaction = {}
 
+--- Ends it well; an error says why that failed, and then it was rolled back.
 ---@return true
 function Transaction:commit() end
 
+--- Undoes it.
 ---@return true
 function Transaction:rollback() end
 
