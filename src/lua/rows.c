@@ -156,6 +156,43 @@ static void push_plain(
   }
 }
 
+#if COMPAT_BUILDS_ROWS
+
+/* From which row on a function is worth making. */
+#  define BUILT_FROM 32
+
+/* Pushes a row by name that a function makes of its values; it is kept with the
+ * shape. */
+static void push_built(lua_State *L, mb_lua_rows *rows, const mb_value *row)
+{
+  const int n = (int)rows->n_columns;
+  if (!rows->builds) {
+    mb_lua_helper(L, "row_builder");
+    compat_getuservalue(L, 1, MB_LUA_EXTRA);
+    lua_call(L, 1, 1);
+    compat_setuservalue(L, 1, MB_LUA_KEYS);
+    rows->builds = true;
+    rows->keys_shape = 0;
+  }
+  luaL_checkstack(L, n + 10, "too many columns");
+  compat_getuservalue(L, 1, MB_LUA_KEYS);
+  for (int i = 0; i < n; i++)
+    push_plain_value(L, rows, &row[i]);
+  lua_call(L, n, 1);
+}
+
+/* Whether the next row by name is to be built. */
+static bool builds(mb_lua_rows *rows)
+{
+  if (rows->n_pushed < BUILT_FROM) {
+    rows->n_pushed++;
+    return false;
+  }
+  return rows->n_columns > 0 && rows->n_columns <= rows->keys_room;
+}
+
+#endif
+
 /* Pushes a row in the form that the rows give. */
 static void push_row(
     lua_State *L, mb_lua *lua, mb_lua_rows *rows, const mb_value *row)
@@ -164,6 +201,10 @@ static void push_row(
   push_sink(L, lua, rows, &sink);
   if (rows->as_arrays) {
     push_array(L, &sink, row, rows->n_columns);
+#if COMPAT_BUILDS_ROWS
+  } else if (is_plain(&sink) && builds(rows)) {
+    push_built(L, rows, row);
+#endif
   } else if (is_plain(&sink) && copy_keys(L, rows)) {
     push_plain(L, rows, row);
   } else {
@@ -369,6 +410,8 @@ static void follow_shape(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
   }
   compat_setuservalue(L, 1, MB_LUA_EXTRA);
   rows->shape = rows->cursor.shape;
+  rows->builds = false;
+  rows->n_pushed = 0;
   rows->n_columns = rows->cursor.n_columns;
 }
 
