@@ -204,8 +204,8 @@ function commands.api(arguments)
   local text = file:read "*a":gsub("/%*.-%*/", ""):gsub("\\\n", "")
   file:close()
   local declared, exported = {}, {}
-  for name in ("\n" .. text):gmatch "\n[%w_][%w_ *\n]-[ *\n](mb_[%w_]+)%(" do
-    declared[name] = true
+  for before, name in ("\n" .. text):gmatch "\n([%w_][%w_ *\n]-)[ *\n](mb_[%w_]+)%(" do
+    if not before:find "^static inline" then declared[name] = true end
   end
   for _, name in ipairs(exports_of(library)) do
     exported[name] = true
