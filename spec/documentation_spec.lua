@@ -379,8 +379,7 @@ describe("the documentation", function()
       local text = files.read(page)
       for _, word in ipairs { "db:table", "sql.existing", "sql.proposed", "moonbase.schema",
         "migration", "moonbase.history", "moonbase.kv", "moonbase.scheduler",
-        "moonbase.testing", "moonbase.postgres", "moonbase.mysql", "replica",
-        "min_idle", "max_lifetime", "single_writer" } do
+        "moonbase.testing", "moonbase.postgres", "moonbase.mysql", "replica" } do
         assert.is_nil(text:find(word, 1, true), page .. ": " .. word)
       end
     end

@@ -310,6 +310,8 @@ static inline void mb_conn_hold(mb_conn *conn)
       memory_order_relaxed);
 }
 void mb_conn_let(mb_conn *conn);
+/* What was given back under a call is cleaned now, where that has ended. */
+void mb_conn_settle(mb_conn *conn);
 
 static inline void mb_conn_read_begin(mb_conn *conn)
 {

@@ -56,6 +56,21 @@ function rows.one(result)
   return close_and_give(result, pcall(take_one, result))
 end
 
+-- A function that makes a row of its values, for a shape.
+function core.helpers.row_builder(shape)
+  if not shape.build then
+    local arguments, fields = {}, {}
+    for i = 1, #shape do
+      arguments[i] = "v" .. i
+      fields[i] = ("[%q]=v%d"):format(shape[i], i)
+    end
+    local text = ("return function(%s) return {%s} end"):format(table.concat(arguments, ","),
+      table.concat(fields, ","))
+    shape.build = assert((rawget(_G, "loadstring") or load)(text))()
+  end
+  return shape.build
+end
+
 -- The columns of a shape, for a user to keep and change.
 function core.helpers.copy_columns(shape)
   local copy = {}

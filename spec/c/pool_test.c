@@ -220,23 +220,24 @@ ONE_WAY(lets_nobody_pass_those_who_wait)
   CHECK_INT(lend_now(s), MB_OK);
 }
 
-/* Where a connection has gone there is room for another one. */
-ONE_WAY(lets_the_next_connect_when_one_has_died)
+/* Nobody waits for what will not come; who comes later finds the server. */
+ONE_WAY(tells_all_who_wait_when_there_is_no_connecting)
 {
   borrower them[3];
   open_with(s, "1", LONG);
   mb_conn *conn = lend(s);
   start_waiting(s, them, 3, borrow_shortly);
   lose(conn);
-  /* The first one cannot, and says so at once; the next one may try. */
   td_fail(TD_CONNECT, 1, MB_CONNECTIVITY, 0);
   mb_conn_release(conn);
   for (int i = 0; i < 3; i++)
     end(&them[i]);
-  CHECK_INT(them[0].status, MB_ERROR);
-  CHECK_INT(them[0].error.class, MB_CONNECTIVITY);
-  CHECK_INT(them[1].status, MB_OK);
-  CHECK_INT(them[2].status, MB_OK);
+  for (int i = 0; i < 3; i++) {
+    CHECK_INT(them[i].status, MB_ERROR);
+    CHECK_INT(them[i].error.class, MB_CONNECTIVITY);
+  }
+  CHECK_INT(td_calls(TD_CONNECT), 2);
+  mb_conn_release(lend(s));
   CHECK_INT(td_calls(TD_CONNECT), 3);
   CHECK_INT(td_most_sessions(), 1);
   CHECK_INT(stats_of(s).failures, 1);
@@ -551,7 +552,9 @@ ONE_WAY(counts)
   CHECK_INT(stats.in_use, 2);
   CHECK_INT(stats.idle, 0);
   mb_conn_release(first);
-  lose(second);
+  td_fail(TD_EXECUTE, 1, MB_CONNECTION_LOST,
+      MB_CONNECTION_DEAD | MB_SESSION_ONLY);
+  CHECK_INT(execute(second, "put 3", &error), MB_ERROR);
   mb_conn_release(second);
   stats = stats_of(s);
   CHECK_INT(stats.size, 1);
@@ -861,7 +864,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(has_as_many_as_the_database_allows),
     CHECK_TEST(serves_first_who_waits_longest),
     CHECK_TEST(lets_nobody_pass_those_who_wait),
-    CHECK_TEST(lets_the_next_connect_when_one_has_died),
+    CHECK_TEST(tells_all_who_wait_when_there_is_no_connecting),
     CHECK_TEST(stops_waiting_when_it_is_cancelled),
     CHECK_TEST(leaves_the_queue_from_any_place),
     CHECK_TEST(cleans_what_was_dropped),

@@ -669,10 +669,15 @@ void mb_conn_release(mb_conn *conn)
 
 void mb_conn_let(mb_conn *conn)
 {
-  if (atomic_fetch_sub(&conn->guard.held, 1) > 1 ||
-      mb_conn_borrow(conn) % 2 == 1)
-    return;
-  mb__pool_tidy(conn->pool); /* it was given back meanwhile */
+  (void)atomic_fetch_sub(&conn->guard.held, 1);
+  if (mb_conn_borrow(conn) % 2 == 0)
+    mb_conn_settle(conn);
+}
+
+void mb_conn_settle(mb_conn *conn)
+{
+  if (!mb__conn_is_in_call(conn))
+    mb__pool_tidy(conn->pool);
 }
 
 void mb_conn_drop(mb_conn *conn)
@@ -744,10 +749,11 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
 }
 
 /* Whether an attempt to connect is made on the thread that wants it: when it
- * takes no time, or nothing else could come first. */
+ * takes no time, or nothing else could come first, or be waited for. */
 static bool connects_here_locked(const mb_pool *pool, unsigned flags)
 {
   return pool->connects_at_once || n_open_locked(pool) == 0 ||
+         pool->connector->settings.acquire_timeout_ns == 0 ||
          (flags & MB_ACQUIRE_NOW);
 }
 

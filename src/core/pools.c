@@ -407,7 +407,7 @@ static void shut(mb_pool *pool, int64_t timeout_ns)
 static bool give_handle_back(mb_pool *pool)
 {
   (void)pthread_mutex_lock(&pools_lock);
-  const bool last = pool->handles == 1;
+  const bool last = pool->handles <= 1;
   if (pool->handles > 0)
     pool->handles--;
   (void)pthread_mutex_unlock(&pools_lock);
@@ -547,7 +547,7 @@ void mb_pool_stats_read(mb_pool *pool, mb_pool_stats *out)
   out->connecting = pool->lists[MB__POOL_CONNECTING].n;
   out->open = pool->size - out->connecting - pool->lists[MB__POOL_CLOSING].n;
   out->idle = pool->lists[MB__POOL_IDLE].n + pool->lists[MB__POOL_PINGING].n;
-  out->in_use = pool->lists[MB__POOL_LENT].n + pool->lists[MB__POOL_LEFT].n;
+  out->in_use = pool->lists[MB__POOL_LENT].n;
   out->waiting = pool->n_waiting;
   (void)pthread_mutex_unlock(&pool->lock);
 }

@@ -103,6 +103,8 @@ static inline mb_lua *mb_lua_of(lua_State *L)
 /* Ends what errors have left in frames; place is that of the caller on the C
  * stack. */
 void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place);
+/* Lets go of the connection that a call has used. */
+void mb_lua_let(mb_lua_frame *frame);
 /* Ends the call that is going on, for an error that is about to be raised: it
  * may be long until the next call, and what is open may be a lock. */
 void mb_lua_unwind(lua_State *L, mb_lua *lua);
@@ -310,10 +312,12 @@ typedef struct mb_lua_rows {
   size_t keys_room;    /* names that there is room for beside the rows */
   uint64_t keys_shape; /* whose names are there; 0: none */
   bool as_arrays;
-  bool pushing;  /* a row is being handed out, or an error has ended that */
-  bool ended;    /* all rows were given */
-  bool closed;   /* by the user */
-  int64_t count; /* rows given, for tuples */
+  bool builds;       /* a function that makes rows is kept beside them */
+  unsigned n_pushed; /* rows, as far as it matters for that */
+  bool pushing;      /* a row is being handed out, or an error has ended that */
+  bool ended;        /* all rows were given */
+  bool closed;       /* by the user */
+  int64_t count;     /* rows given, for tuples */
   mb_lua_watch *watch; /* beside it; NULL: it is not observed, or was told of */
   mb_lua_session *origin; /* of watch */
 } mb_lua_rows;

@@ -26,6 +26,8 @@ int luaL_error(lua_State *L, const char *format, ...) COMPAT_NORETURN;
 #define COMPAT_HAS_INTEGERS (LUA_VERSION_NUM >= 503)
 /* A for loop takes a fourth value, which it closes. */
 #define COMPAT_HAS_CLOSE (LUA_VERSION_NUM >= 504)
+/* A function of Lua's makes a row faster than the C API does. */
+#define COMPAT_BUILDS_ROWS (LUA_VERSION_NUM == 501)
 /* A callback may yield through pcall and iterators (LuaJIT says so at run
  * time). */
 #define COMPAT_TYPE_CDATA 10 /* LuaJIT's lua_type of a cdata */

@@ -493,8 +493,10 @@ int mb_lua_close_database(lua_State *L)
                              ? (double)lua_tonumber(L, 2)
                              : CLOSE_LIMIT_S;
   mb_lua_session *session = push_original(L, 1);
-  if (session->closed)
+  if (session->closed) {
+    mb_lua_end_leases(lua, session); /* what was in a call the first time */
     return 0;
+  }
   /* Nobody else has anything of a pool without a name. */
   if (!mb_pool_is_named(session->pool))
     limit_s = 0;

@@ -189,6 +189,43 @@ static void note_fetch(lua_State *L, mb_lua *lua, mb_lua_rows *rows,
     mb_lua_tell_rows(L, lua, 1, rows, status == MB_ERROR ? error : NULL);
 }
 
+#if COMPAT_BUILDS_ROWS
+
+/* From which row on a function is worth making. */
+#  define BUILT_FROM 32
+
+/* Pushes a row by name that a function makes of its values; it is kept with the
+ * shape. */
+static void push_built(lua_State *L, mb_lua_rows *rows, const mb_value *row)
+{
+  const int n = (int)rows->n_columns;
+  if (!rows->builds) {
+    mb_lua_helper(L, "row_builder");
+    compat_getuservalue(L, 1, MB_LUA_EXTRA);
+    lua_call(L, 1, 1);
+    compat_setuservalue(L, 1, MB_LUA_KEYS);
+    rows->builds = true;
+    rows->keys_shape = 0;
+  }
+  luaL_checkstack(L, n + 10, "too many columns");
+  compat_getuservalue(L, 1, MB_LUA_KEYS);
+  for (int i = 0; i < n; i++)
+    push_plain_value(L, rows, &row[i]);
+  lua_call(L, n, 1);
+}
+
+/* Whether the next row by name is to be built. */
+static bool builds(mb_lua_rows *rows)
+{
+  if (rows->n_pushed < BUILT_FROM) {
+    rows->n_pushed++;
+    return false;
+  }
+  return rows->n_columns > 0 && rows->n_columns <= rows->keys_room;
+}
+
+#endif
+
 /* Pushes a row in the form that the rows give. */
 static void push_row(
     lua_State *L, mb_lua *lua, mb_lua_rows *rows, const mb_value *row)
@@ -197,6 +234,10 @@ static void push_row(
   push_sink(L, lua, rows, &sink);
   if (rows->as_arrays) {
     push_array(L, &sink, row, rows->n_columns);
+#if COMPAT_BUILDS_ROWS
+  } else if (is_plain(&sink) && builds(rows)) {
+    push_built(L, rows, row);
+#endif
   } else if (is_plain(&sink) && copy_keys(L, rows)) {
     push_plain(L, rows, row);
   } else {
@@ -224,10 +265,13 @@ __attribute__((always_inline)) static inline void begin_push(
 
 static inline void end_push(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
 {
+  mb_conn *conn = rows->cursor.conn;
   rows->pushing = false;
-  if (rows->cursor.conn != NULL) {
+  if (conn != NULL) {
     lua->n_readers--;
-    mb_conn_read_end(rows->cursor.conn);
+    mb_conn_read_end(conn);
+    if (mb_conn_borrow(conn) != rows->cursor.borrow)
+      mb_conn_settle(conn);
   }
   if (rows->closed)
     close_now(L, lua, rows);
@@ -419,6 +463,8 @@ static void follow_shape(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
   }
   compat_setuservalue(L, 1, MB_LUA_EXTRA);
   rows->shape = rows->cursor.shape;
+  rows->builds = false;
+  rows->n_pushed = 0;
   rows->n_columns = rows->cursor.n_columns;
 }
 

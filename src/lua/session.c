@@ -195,6 +195,7 @@ static void push_first_column(lua_State *L, const mb_lua_sink *sink,
 /* A finalizer may have ended the run, with its transaction. */
 static mb_status next_row(mb_lua_run *run, const mb_value **row)
 {
+  *row = NULL;
   if (mb_stmt_run_number(run->stmt) != run->frame->run)
     return mb_error_fill(&run->error, MB_USAGE,
         "the rows were closed with their transaction or connection");

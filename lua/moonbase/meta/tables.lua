@@ -20,6 +20,7 @@
 ---@field driver? string|userdata
 ---@field path? string the file, or ":memory:"
 ---@field pool? moonbase.PoolOptions
+---@field name? string under which Lua states of the process share the pool
 ---@field connect_timeout? number seconds; 10 by default
 ---@field cancel_grace? number seconds; 2 by default
 ---@field statement_cache? integer statements that a connection keeps; 256 on SQLite
@@ -51,6 +52,14 @@
 ---@class moonbase.PoolOptions
 ---@field max? integer connections; 10 by default
 ---@field acquire_timeout? number seconds; 30 by default
+---@field min_idle? integer idle connections that are kept ready; 0 by default
+---@field idle_timeout? number seconds; 600 by default
+---@field max_lifetime? number seconds; 1800 by default
+---@field check_after_idle? number|false seconds; 30 by default
+---@field sweep_interval? number seconds; 60 by default
+---@field shed_target? number seconds; no shedding by default
+---@field shed_interval? number seconds; 0.1 by default
+---@field single_writer? boolean true by default for SQLite's files
 ---@field leak_after? number seconds from when on a borrower is a leak; nothing is noted by default
 
 ---@class moonbase.FunctionOptions
@@ -68,6 +77,7 @@
 ---@field isolation? "read uncommitted"|"read committed"|"repeatable read"|"serializable"
 ---@field mode? "deferred"|"immediate"|"exclusive" SQLite's
 ---@field read_only? boolean
+---@field exclusive? boolean one at a time of those of the pool that ask for it
 ---@field deferrable? boolean
 ---@field timeout? number seconds for the whole
 ---@field retry? { attempts: integer?, max_time: number? } 5 attempts by default
