@@ -456,7 +456,7 @@ static void follows_the_model(void)
   const unsigned n =
       2000 * (soak != NULL && atoi(soak) > 0 ? 20 * (unsigned)atoi(soak) : 1);
   if (seed != NULL) {
-    CHECK(follows((unsigned)atol(seed)));
+    CHECK(follows((unsigned)strtoul(seed, NULL, 10)));
     return;
   }
   for (unsigned i = 1; i <= n; i++)

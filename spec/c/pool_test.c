@@ -552,9 +552,8 @@ ONE_WAY(counts)
   CHECK_INT(stats.in_use, 2);
   CHECK_INT(stats.idle, 0);
   mb_conn_release(first);
-  td_fail(TD_EXECUTE, 1, MB_CONNECTION_LOST,
-      MB_CONNECTION_DEAD | MB_SESSION_ONLY);
-  CHECK_INT(execute(second, "put 3", &error), MB_ERROR);
+  td_fail(TD_PING, 1, MB_CONNECTION_LOST, MB_CONNECTION_DEAD | MB_SESSION_ONLY);
+  CHECK_INT(mb_conn_ping(second, NULL, &error), MB_ERROR);
   mb_conn_release(second);
   stats = stats_of(s);
   CHECK_INT(stats.size, 1);
@@ -844,7 +843,12 @@ ONE_WAY(keeps_order_among_many_threads)
   for (int tries = 0; tries < 100 && acquire(s) != MB_OK; tries++)
     continue;
   release(s);
-  const mb_pool_stats stats = stats_of(s);
+  mb_pool_stats stats = stats_of(s);
+  /* The pool's thread may be closing what is too old. */
+  for (int ms = 0; ms < 5000 && stats.size != stats.idle; ms++) {
+    mb_sleep_ns(NS_PER_MS);
+    stats = stats_of(s);
+  }
   CHECK(borrowed > 0 && stored > 0);
   CHECK_INT(td_stored(), stored);
   CHECK(td_most_sessions() <= 3);
