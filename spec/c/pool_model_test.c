@@ -453,8 +453,8 @@ static void follows_the_model(void)
 {
   const char *seed = getenv("MB_SEED");
   const char *soak = getenv("MB_SOAK");
-  const unsigned n =
-      2000 * (soak != NULL && atoi(soak) > 0 ? 20 * (unsigned)atoi(soak) : 1);
+  const double wanted = soak != NULL ? 40000 * strtod(soak, NULL) : 0;
+  const unsigned n = wanted > 2000 ? (unsigned)wanted : 2000;
   if (seed != NULL) {
     CHECK(follows((unsigned)strtoul(seed, NULL, 10)));
     return;
