@@ -34,8 +34,7 @@ static void close_now(mb_lua *lua, mb_lua_rows *rows)
 {
   mb_error ignored;
   rows->pushing = false;
-  if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
-    rows->closed = true;
+  (void)!mb_cursor_finish(&rows->cursor, &ignored);
   end(lua, rows, false);
 }
 
