@@ -123,7 +123,7 @@ end
 
 -- The web sites that texts may lead to.  A mirror of packages is none of them.
 local sites = {
-  "debian.org", "example.com", "example.net", "example.org", "github.com", "lua.org", "luajit.org",
+  "example.com", "example.net", "example.org", "github.com", "lua.org", "luajit.org",
   "luarocks.org", "mariadb.org", "mysql.com", "openresty.org", "postgresql.org", "sqlite.org",
 }
 

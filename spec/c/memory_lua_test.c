@@ -22,6 +22,7 @@
 #include "../../src/moonbase.h"
 #include "check.h"
 #include "memory.h"
+#include "memory_files.h"
 
 #include <lualib.h>
 #include <sqlite3.h>
@@ -38,8 +39,6 @@ enum outcome {
 /* Rows of the steps that write. */
 static const int rows_of[N_PARTS] = {0, 1, 1, 3, 0, 2, 20, 1, 1};
 
-static char folder[64];
-static char path[96], copy_path[96], url[128];
 static enum outcome parts[N_PARTS]; /* of the steps that write */
 
 int luaopen_moonbase_core(lua_State *L);
@@ -234,18 +233,6 @@ static void check_file(void)
   }
 }
 
-static void remove_files(void)
-{
-  static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
-  char name[128];
-  for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-    (void)snprintf(name, sizeof name, "%s%s", path, ends[i]);
-    (void)unlink(name);
-    (void)snprintf(name, sizeof name, "%s%s", copy_path, ends[i]);
-    (void)unlink(name);
-  }
-}
-
 /* Runs the steps with n allocations failing from number first on; false: they
  * needed no more than first. */
 static bool fails(size_t first, size_t n)
@@ -332,26 +319,10 @@ static const struct check_test tests[] = {CHECK_TEST(nothing_fails),
     CHECK_TEST(one_allocation_fails), CHECK_TEST(two_allocations_fail),
     CHECK_TEST(all_allocations_fail), CHECK_TEST(loading_fails)};
 
-/* Where files cost the least. */
-static bool make_folder(void)
-{
-  static const char *const places[] = {"/dev/shm", "/tmp"};
-  for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-    (void)snprintf(
-        folder, sizeof folder, "%s/moonbase-memory-XXXXXX", places[i]);
-    if (mkdtemp(folder) != NULL)
-      return true;
-  }
-  return false;
-}
-
 int main(void)
 {
   if (!make_folder())
     return 1;
-  (void)snprintf(path, sizeof path, "%s/app.db", folder);
-  (void)snprintf(copy_path, sizeof copy_path, "%s/copy.db", folder);
-  (void)snprintf(url, sizeof url, "sqlite:%s", path);
   const int status = CHECK_RUN(tests);
   (void)rmdir(folder);
   return status;

@@ -13,6 +13,7 @@
 #include "../../src/moonbase.h"
 #include "check.h"
 #include "memory.h"
+#include "memory_files.h"
 
 #include <sqlite3.h>
 #include <unistd.h>
@@ -123,9 +124,6 @@ typedef struct trial {
   int functions; /* that the database has, or has had */
   int released;
 } trial;
-
-static char folder[64];
-static char path[96], copy_path[96], url[128];
 
 /* Whether a call went well.  When it did not, memory was the cause, or what had
  * happened to its transaction or connection for want of memory before. */
@@ -658,18 +656,6 @@ static void check_file(const trial *t)
   }
 }
 
-static void remove_files(void)
-{
-  static const char *const ends[] = {"", "-wal", "-shm", "-journal"};
-  char name[128];
-  for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
-    (void)snprintf(name, sizeof name, "%s%s", path, ends[i]);
-    (void)unlink(name);
-    (void)snprintf(name, sizeof name, "%s%s", copy_path, ends[i]);
-    (void)unlink(name);
-  }
-}
-
 /* Runs the script with n allocations failing from number first on; false: it
  * needed no more than first. */
 static bool fails(size_t first, size_t n)
@@ -727,27 +713,11 @@ static void all_allocations_fail(void)
 static const struct check_test tests[] = {
     CHECK_TEST(one_allocation_fails), CHECK_TEST(all_allocations_fail)};
 
-/* Where files cost the least. */
-static bool make_folder(void)
-{
-  static const char *const places[] = {"/dev/shm", "/tmp"};
-  for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-    (void)snprintf(
-        folder, sizeof folder, "%s/moonbase-memory-XXXXXX", places[i]);
-    if (mkdtemp(folder) != NULL)
-      return true;
-  }
-  return false;
-}
-
 int main(void)
 {
   if (!take_over_sqlite() || !make_folder())
     return 1;
   memset(long_text, 'x', sizeof long_text);
-  (void)snprintf(path, sizeof path, "%s/app.db", folder);
-  (void)snprintf(copy_path, sizeof copy_path, "%s/copy.db", folder);
-  (void)snprintf(url, sizeof url, "sqlite:%s", path);
   const int status = CHECK_RUN(tests);
   (void)rmdir(folder);
   return status;

@@ -193,25 +193,42 @@ static mb_status scan_again(mb_stmt *stmt, mb_error *error)
     return MB_OK;
   close_impl(stmt);
   mb__scan_close(&stmt->scan);
-  stmt->scan = (mb__scan){.sent = NULL};
   if (scan_text(stmt->conn, stmt, error) != MB_OK)
     return MB_ERROR;
   stmt->lexical_serial = stmt->conn->lexical_serial;
   return MB_OK;
 }
 
+/* The text may mean something else since a setting has changed; stmt is the
+ * statement that was found for it, or NULL. */
+static mb_status follow_lexical(mb_conn *conn, mb_stmt *stmt, mb_error *error)
+{
+  mb_status status = MB_OK;
+  /* Nothing may be asked, or closed, under a call that is going on. */
+  if (mb__conn_enter(conn, error) != MB_OK)
+    return MB_ERROR;
+  if (conn->lexical_stale)
+    mb__conn_follow_lexical(conn);
+  if (stmt != NULL && stmt->lexical_serial != conn->lexical_serial)
+    status = scan_again(stmt, error);
+  atomic_store_explicit(&conn->entered, false, memory_order_release);
+  return status;
+}
+
 mb_status mb_conn_statement(mb_conn *conn, const char *sql, size_t size,
     unsigned flags, mb_stmt **out, mb_error *error)
 {
   const uint64_t hash = mb__cache_hash(sql, size, flags);
-  if (conn->lexical_stale && conn->impl != NULL)
-    mb__conn_follow_lexical(conn);
   *out = mb__cache_find(&conn->cache, hash, sql, size, flags);
+  if ((conn->lexical_stale ||
+          (*out != NULL && (*out)->lexical_serial != conn->lexical_serial)) &&
+      follow_lexical(conn, *out, error) != MB_OK) {
+    *out = NULL;
+    return MB_ERROR;
+  }
   if (*out != NULL) {
     conn->cache_hits++;
-    return (*out)->lexical_serial == conn->lexical_serial
-               ? MB_OK
-               : scan_again(*out, error);
+    return MB_OK;
   }
   /* Nothing may be made, or closed, under a call that is going on. */
   if (mb__conn_enter(conn, error) != MB_OK)

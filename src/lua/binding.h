@@ -27,8 +27,7 @@
 typedef struct mb_lua_frame {
   mb_conn *conn; /* borrowed by this call; NULL: none */
   uint64_t borrow;
-  mb_stmt *stmt;   /* begun by this call; NULL: none */
-  mb_conn *holder; /* the connection of stmt */
+  mb_stmt *stmt; /* begun by this call; NULL: none */
   uint64_t run;
   mb_conn *held; /* the connection that this call uses; NULL: none yet */
   bool reads;    /* it is reading its values */

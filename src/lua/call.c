@@ -520,7 +520,6 @@ static mb_status read_and_find(lua_State *L, mb_lua_run *run)
 
 void mb_lua_run_note(mb_lua_run *run)
 {
-  run->frame->holder = run->conn;
   run->frame->stmt = run->stmt;
   run->frame->run = mb_stmt_run_number(run->stmt);
 }

@@ -20,7 +20,7 @@ static void undo(mb_lua *lua, mb_lua_frame *frame, bool at_once)
   mb_error ignored;
   if (frame->reads)
     mb_conn_read_end(frame->held);
-  if (frame->stmt != NULL && mb_conn_borrow(frame->holder) == frame->borrow &&
+  if (frame->stmt != NULL && mb_conn_borrow(frame->held) == frame->borrow &&
       mb_stmt_run_number(frame->stmt) == frame->run &&
       (!at_once || mb_stmt_finish(frame->stmt, &ignored) == MB_ERROR))
     mb_stmt_drop(frame->stmt);

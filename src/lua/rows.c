@@ -54,8 +54,7 @@ static void close_now(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
     close_watched(L, lua, rows);
     return;
   }
-  if (mb_cursor_finish(&rows->cursor, &ignored) != MB_OK)
-    rows->closed = true;
+  (void)!mb_cursor_finish(&rows->cursor, &ignored);
   end(lua, rows, false);
 }
 
