@@ -9,7 +9,9 @@ CFLAGS ?= -O2 -g
 LIBFLAG ?= -shared
 PREFIX ?= /usr/local
 # DRIVERS=…  exactly these drivers, not all whose client library is here
-# SQLITE_DIR, SQLITE_INCDIR, SQLITE_LIBDIR  where a client library is
+# SQLITE_DIR, SQLITE_INCDIR, SQLITE_LIBDIR; PGSQL_…  where a client library is
+# DB=…       the databases that tests run on, not all whose driver is built
+# PG_BIN=…   the folder of PostgreSQL's programs, for another version than the newest
 # SPECS=…    some of spec/**/*_spec.lua and spec/c/*_test.c
 # STRICT=1   warnings are errors
 # V=1        shows commands
@@ -22,9 +24,17 @@ packages_lua5.3 = lua5.3:lua5.3 liblua5.3-dev:lua5.3.pc
 packages_lua5.1 = lua5.1:lua5.1 liblua5.1-0-dev:lua5.1.pc
 packages_luajit = luajit2:luajit libluajit2-5.1-dev:luajit.pc
 packages_compile = gcc:$(CC) libc6-dev:stdio.h pkg-config:pkg-config \
-  $(if $(SQLITE_DIR)$(SQLITE_INCDIR),,libsqlite3-dev:sqlite3.pc)
+  $(if $(SQLITE_DIR)$(SQLITE_INCDIR),,libsqlite3-dev:sqlite3.pc) \
+  $(if $(filter postgres%,$(URL) $(databases)),$(client_postgres))
+client_postgres = $(if $(PGSQL_DIR)$(PGSQL_INCDIR),,libpq-dev:libpq.pc)
+server_postgres = $(if $(PG_BIN),,postgresql:/usr/lib/postgresql/*/bin/postgres) \
+  openssl:openssl pgbouncer:/usr/sbin/pgbouncer
+# Which databases a test runs on, and their servers.
+databases = $(if $(filter-out run fuzz bench format docs,$(MAKECMDGOALS)), \
+  $(or $(DB),$(DRIVERS),sqlite postgres))
 packages_run = $(packages_compile) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
-packages_test = $(packages_run) $(foreach lua,$(LUAS),$(packages_$(lua))) \
+packages_test = $(packages_run) $(foreach db,$(databases),$(server_$(db))) \
+  $(foreach lua,$(LUAS),$(packages_$(lua))) \
   lua-busted:busted luarocks:luarocks liblua5.1-0-dev:lua5.1.pc prometheus:promtool
 packages_test-all = $(packages_test) $(packages_lua5.3) $(packages_lua5.1)
 packages_deps = $(packages_test)
@@ -39,9 +49,14 @@ packages_lint = $(packages_test) $(packages_format) clang:clang clang-tidy:clang
   cppcheck:cppcheck lua-check:luacheck
 packages_fuzz = $(packages_compile) clang:clang \
   libclang-rt-14-dev:/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*
-packages_bench = $(packages_run) $(packages_luajit) $(packages_lua5.3) \
-  lua-sql-sqlite3:/usr/lib/*/lua/5.4/luasql/sqlite3.so \
-  lua-dbi-sqlite3:/usr/lib/*/lua/5.1/dbd/sqlite3.so
+packages_bench = $(packages_run) $(packages_lua5.4) $(packages_luajit) \
+  $(foreach db,$(or $(DB),sqlite postgres),$(peers_$(db)))
+peers_sqlite = lua-sql-sqlite3:/usr/lib/*/lua/5.4/luasql/sqlite3.so \
+  lua-dbi-sqlite3:/usr/lib/*/lua/5.4/dbd/sqlite3.so
+peers_postgres = $(client_postgres) $(filter-out pgbouncer:%,$(server_postgres)) \
+  lua-sql-postgres:/usr/lib/*/lua/5.4/luasql/postgres.so \
+  lua-dbi-postgresql:/usr/lib/*/lua/5.4/dbd/postgresql.so \
+  lua-socket:/usr/lib/*/lua/5.4/socket/unix.so
 packages_docs = lua-ldoc:ldoc
 
 # Before all else, since what follows asks pkg-config.
@@ -93,12 +108,17 @@ $(OBJ)/flags: force
 # --- Drivers ------------------------------------------------------------------
 # A client library is where the variables NAME_… say, or pkg-config.
 
-known_drivers := sqlite
+known_drivers := sqlite postgres
 name_sqlite := SQLITE
 header_sqlite := sqlite3.h
 lib_sqlite := sqlite3
 pkg_sqlite := sqlite3
 package_sqlite := libsqlite3-dev
+name_postgres := PGSQL
+header_postgres := libpq-fe.h
+lib_postgres := pq
+pkg_postgres := libpq
+package_postgres := libpq-dev
 
 define find_client
 incdir_$(1) := $$(or $$($(2)_INCDIR),$$(addsuffix /include,$$($(2)_DIR)))
@@ -155,7 +175,8 @@ $(2)/moonbase/core.so: $(core) $(call binding_of,$(2))
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) -lpthread -o $$@
 
-$(foreach d,$(drivers),$(2)/moonbase/driver/$(d).so: $(call objects_of,drivers/$(d)))
+$(foreach d,$(drivers),$(eval \
+  $(2)/moonbase/driver/$(d).so: $(call objects_of,drivers/$(d))))
 $(2)/moonbase/driver/%.so: $(2)/obj/drivers/%/module.o
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) $$(client_libs_$$*) -lm -lpthread -o $$@
@@ -206,13 +227,13 @@ c_specs := $(wildcard spec/c/*_test.c)
 c_lua_specs := $(wildcard spec/c/*_lua_test.c)
 c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(c_specs),$(wildcard spec/c/*.c)))
 lua_specs := $(sort $(wildcard spec/*_spec.lua spec/conformance/*_spec.lua \
-  spec/driver/*_spec.lua spec/regress/*_spec.lua))
+  $(patsubst %,spec/driver/%_*_spec.lua,$(or $(DB),$(drivers))) spec/regress/*_spec.lua))
 c_tests = $(patsubst %.c,$(OBJ)/%,$(filter-out $(c_lua_specs),$(filter %.c,$(SPECS))))
 c_lua_tests = $(patsubst %.c,$(call folder_of,$(1))/obj/%,$(filter $(c_lua_specs),$(SPECS)))
 busted := $(shell command -v busted)
 # How an interpreter finds what was built for it.
 with_build = LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
-  LUA_CPATH="$(call folder_of,$(1))/?.so;;" $(WRAP) $(1)
+  LUA_CPATH="$(call folder_of,$(1))/?.so;;" $(if $(DB),MB_DB="$(DB)") $(WRAP) $(1)
 
 $(OBJ)/spec/%.o: client_cflags = $(foreach d,$(drivers),$(client_cflags_$(d)))
 $(OBJ)/spec/%_test: $(OBJ)/spec/%_test.o $(c_support) $(core) $(driver_objects)
@@ -350,8 +371,8 @@ $(OBJ)/%.tidy: %.c .clang-tidy spec/.clang-tidy $(filter %.h,$(c_files)) | $(hea
 format: ## formats all C
 	clang-format -i $(c_files)
 
-bench: $(foreach lua,lua5.4 luajit lua5.3,$(call modules_of,$(lua))) ## against C, LuaSQL and LuaDBI; ROUNDS=, ONLY=
-	@lua5.4 bench/run.lua
+bench: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) ## against C, LuaSQL, LuaDBI, pgmoon; DB=, ROUNDS=, ONLY=
+	@$(call with_build,lua5.4) bench/run.lua
 
 # For LDoc a class is a type of a module, and what two files define for the module
 # moonbase is its own.

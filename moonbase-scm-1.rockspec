@@ -13,7 +13,7 @@ description = {
 dependencies = { "lua >= 5.1, < 5.5" }
 -- Where a client library may be: the Makefile decides which drivers it can build, so
 -- none is required, and only the variables are wanted (SQLITE_DIR and so on).
-external_dependencies = { SQLITE = {} }
+external_dependencies = { SQLITE = {}, PGSQL = {} }
 build = {
   type = "make",
   variables = {
@@ -24,6 +24,9 @@ build = {
     SQLITE_DIR = "$(SQLITE_DIR)",
     SQLITE_INCDIR = "$(SQLITE_INCDIR)",
     SQLITE_LIBDIR = "$(SQLITE_LIBDIR)",
+    PGSQL_DIR = "$(PGSQL_DIR)",
+    PGSQL_INCDIR = "$(PGSQL_INCDIR)",
+    PGSQL_LIBDIR = "$(PGSQL_LIBDIR)",
   },
   install_target = "install-lua",
   install_variables = {

@@ -1,17 +1,17 @@
---- What is run, and how fast it has to be.
+--- What is run on each database, and how fast it has to be.
 ---
 --- A group is a list of candidates that do the same work, run in turns.  A
---- candidate is run by `lua FILE CASE` (lua = nil: loops.c) and compared with the
---- candidates that `against` names; a number is the bar, the most that the ratio
---- of the wall times may be, and false stands for a ratio without a bar.
+--- candidate is run by `lua FILE CASE` (lua = nil: the loops in C) and compared with
+--- the candidates that `against` names.  A number is the bar, the most that the ratio
+--- of the wall times may be; a table has one for the CPU times too; false stands for a
+--- ratio without a bar.
 ---@module bench.cases
 
 local rows = 1000000
-local points = 200000
-local live = 500000
 
-local function c(case)
-  return { name = "C loop", program = "loops", case = case }
+-- needs: what pkg-config has to know of.
+local function c(case, name, needs)
+  return { name = name or "C loop", program = "loops", case = case, needs = needs }
 end
 
 local function ours(lua, name, case, against)
@@ -28,7 +28,17 @@ local function luadbi(lua, name, case, against)
     against = against }
 end
 
-return {
+local function pgmoon(lua, name, case, against)
+  return { name = "pgmoon, " .. name, lua = lua, program = "pgmoon", case = case,
+    against = against }
+end
+
+-- --- SQLite ---------------------------------------------------------------------
+
+local points = 200000
+local live = 500000
+
+local sqlite = {
   {
     id = "stream",
     title = "1,000,000 rows, streamed: id, x, #t and #b are used",
@@ -36,12 +46,16 @@ return {
     peak_bar = 8,
     candidates = {
       c "stream",
-      ours("lua5.4", "tables by name", "named", { ["C loop"] = 3.2, ["LuaSQL, by name"] = 0.53 }),
-      ours("lua5.4", "arrays", "arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false }),
+      ours("lua5.4", "tables by name", "named", { ["C loop"] = 3.2, ["LuaSQL, by name"] = 0.53,
+        ["LuaDBI, by name"] = false }),
+      ours("lua5.4", "arrays", "arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false,
+        ["LuaDBI, arrays"] = false }),
       ours("lua5.4", "tuples", "tuples", { ["C loop"] = 2.2, ["LuaSQL, values"] = 0.70 }),
       luasql("lua5.4", "by name", "named", { ["C loop"] = false }),
       luasql("lua5.4", "arrays", "arrays", { ["C loop"] = false }),
       luasql("lua5.4", "values", "values", { ["C loop"] = false }),
+      luadbi("lua5.4", "by name", "named", { ["C loop"] = false }),
+      luadbi("lua5.4", "arrays", "arrays", { ["C loop"] = false }),
       ours("luajit", "tables by name", "named", { ["C loop"] = 3.4, ["LuaSQL, by name"] = 0.75,
         ["LuaDBI, by name"] = false }),
       ours("luajit", "arrays", "arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false,
@@ -52,8 +66,6 @@ return {
       luasql("luajit", "values", "values", { ["C loop"] = false }),
       luadbi("luajit", "by name", "named", { ["C loop"] = false }),
       luadbi("luajit", "arrays", "arrays", { ["C loop"] = false }),
-      luadbi("lua5.3", "by name", "named", { ["C loop"] = false }),
-      luadbi("lua5.3", "arrays", "arrays", { ["C loop"] = false }),
     },
   },
   {
@@ -62,14 +74,14 @@ return {
     count = points,
     candidates = {
       c "point-cold",
-      ours("lua5.4", "prepared", "cold_prepared", { ["C loop"] = 1.25 }),
-      ours("lua5.4", "by text, from the pool", "cold_by_text", { ["C loop"] = 1.3 }),
-      luasql("lua5.4", "by text", "cold", { ["C loop"] = false }),
-      ours("luajit", "prepared", "cold_prepared", { ["C loop"] = 1.25 }),
-      ours("luajit", "by text, from the pool", "cold_by_text", { ["C loop"] = 1.3 }),
-      luasql("luajit", "by text", "cold", { ["C loop"] = false }),
-      luadbi("luajit", "prepared", "cold", { ["C loop"] = false }),
-      luadbi("lua5.3", "prepared", "cold", { ["C loop"] = false }),
+      ours("lua5.4", "prepared", "prepared", { ["C loop"] = 1.25 }),
+      ours("lua5.4", "by text, from the pool", "by_text", { ["C loop"] = 1.3 }),
+      luasql("lua5.4", "by text", "by_text", { ["C loop"] = false }),
+      luadbi("lua5.4", "prepared", "prepared", { ["C loop"] = false }),
+      ours("luajit", "prepared", "prepared", { ["C loop"] = 1.25 }),
+      ours("luajit", "by text, from the pool", "by_text", { ["C loop"] = 1.3 }),
+      luasql("luajit", "by text", "by_text", { ["C loop"] = false }),
+      luadbi("luajit", "prepared", "prepared", { ["C loop"] = false }),
     },
   },
   {
@@ -118,10 +130,10 @@ return {
       c "insert",
       ours("lua5.4", "prepared", "insert", { ["C loop"] = 1.4 }),
       ours("lua5.4", "bulk_insert of a list", "bulk", { ["C loop"] = 1.3 }),
+      luadbi("lua5.4", "prepared", "insert", { ["C loop"] = false }),
       ours("luajit", "prepared", "insert", { ["C loop"] = 1.4 }),
       ours("luajit", "bulk_insert of a list", "bulk", { ["C loop"] = 1.3 }),
       luadbi("luajit", "prepared", "insert", { ["C loop"] = false }),
-      luadbi("lua5.3", "prepared", "insert", { ["C loop"] = false }),
     },
   },
   {
@@ -141,3 +153,86 @@ return {
     },
   },
 }
+
+-- --- PostgreSQL -----------------------------------------------------------------
+
+local queries = 50000
+local loaded = 500000
+
+-- The bar of a peer is that of the best one.
+local function against_peers(bar, loop)
+  return { ["C loop"] = loop, ["LuaSQL, by name"] = bar, ["LuaDBI, by name"] = bar,
+    ["pgmoon, by name"] = bar }
+end
+
+local function batch_bars()
+  return { ["C pipeline"] = 1.5, ["LuaSQL, by text"] = 0.2, ["LuaDBI, prepared"] = 0.2,
+    ["pgmoon, by text"] = 0.2 }
+end
+
+local postgres = {
+  {
+    id = "stream",
+    title = "1,000,000 rows, streamed: id, x, #t and #b are used",
+    count = rows,
+    peak_bar = 12,
+    candidates = {
+      c "stream",
+      c("stream-binary", "C loop, binary"),
+      c("stream-chunked", "C loop, chunks", "libpq >= 17"),
+      ours("lua5.4", "tables by name", "named", against_peers(0.57, 2.1)),
+      ours("lua5.4", "arrays", "arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false,
+        ["LuaDBI, arrays"] = false }),
+      ours("lua5.4", "tuples", "tuples", { ["C loop"] = 1.5, ["LuaSQL, values"] = false }),
+      luasql("lua5.4", "by name", "named", { ["C loop"] = false }),
+      luasql("lua5.4", "arrays", "arrays", { ["C loop"] = false }),
+      luasql("lua5.4", "values", "values", { ["C loop"] = false }),
+      luadbi("lua5.4", "by name", "named", { ["C loop"] = false }),
+      luadbi("lua5.4", "arrays", "arrays", { ["C loop"] = false }),
+      pgmoon("lua5.4", "by name", "named", { ["C loop"] = false }),
+      ours("luajit", "tables by name", "named", against_peers(0.72, 2.3)),
+      ours("luajit", "arrays", "arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false,
+        ["LuaDBI, arrays"] = false }),
+      ours("luajit", "tuples", "tuples", { ["C loop"] = 1.7, ["LuaSQL, values"] = false }),
+      luasql("luajit", "by name", "named", { ["C loop"] = false }),
+      luasql("luajit", "arrays", "arrays", { ["C loop"] = false }),
+      luasql("luajit", "values", "values", { ["C loop"] = false }),
+      luadbi("luajit", "by name", "named", { ["C loop"] = false }),
+      luadbi("luajit", "arrays", "arrays", { ["C loop"] = false }),
+      pgmoon("luajit", "by name", "named", { ["C loop"] = false }),
+    },
+  },
+  {
+    id = "point",
+    title = "50,000 rows by key, each by itself, or 100 at a time",
+    count = queries,
+    candidates = {
+      c "point",
+      c("pipeline", "C pipeline"),
+      ours("lua5.4", "prepared", "prepared", { ["C loop"] = { 1.1, 1.25 } }),
+      ours("lua5.4", "by text, from the pool", "by_text", { ["C loop"] = { 1.1, 1.25 } }),
+      ours("lua5.4", "batches", "batch", batch_bars()),
+      luasql("lua5.4", "by text", "by_text", { ["C loop"] = false }),
+      luadbi("lua5.4", "prepared", "prepared", { ["C loop"] = false }),
+      pgmoon("lua5.4", "by text", "by_text", { ["C loop"] = false }),
+      ours("luajit", "prepared", "prepared", { ["C loop"] = { 1.1, 1.25 } }),
+      ours("luajit", "by text, from the pool", "by_text", { ["C loop"] = { 1.1, 1.25 } }),
+      ours("luajit", "batches", "batch", batch_bars()),
+      luasql("luajit", "by text", "by_text", { ["C loop"] = false }),
+      luadbi("luajit", "prepared", "prepared", { ["C loop"] = false }),
+      pgmoon("luajit", "by text", "by_text", { ["C loop"] = false }),
+    },
+  },
+  {
+    id = "bulk",
+    title = "500,000 rows loaded into an empty table with a primary key",
+    count = loaded,
+    candidates = {
+      c("bulk", "C COPY"),
+      ours("lua5.4", "bulk_insert of a list", "bulk", { ["C COPY"] = 1.6 }),
+      ours("luajit", "bulk_insert of a list", "bulk", { ["C COPY"] = 1.6 }),
+    },
+  },
+}
+
+return { sqlite = sqlite, postgres = postgres }

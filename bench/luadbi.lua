@@ -5,8 +5,9 @@ local measure = require "bench.measure"
 local cases = {}
 
 -- It opens a transaction with each connection unless it is told not to.
-local function connect(file)
-  local connection = assert(dbi.Connect("SQLite3", file))
+local function connect(place)
+  local driver = measure.is_postgres(place) and "PostgreSQL" or "SQLite3"
+  local connection = assert(dbi.Connect(driver, place))
   connection:autocommit(true)
   return connection
 end
@@ -17,28 +18,28 @@ local function run(connection, sql, ...)
   return statement
 end
 
-function cases.named(file)
-  local connection = connect(file)
+function cases.named(place, count)
+  local connection = connect(place)
   local sum = 0
   measure.start()
   for row in run(connection, measure.select):rows(true) do
     sum = sum + row.id + row.x + #row.t + #row.b
   end
-  measure.stop(sum)
+  measure.stop(sum - measure.surplus(place, count))
 end
 
-function cases.arrays(file)
-  local connection = connect(file)
+function cases.arrays(place, count)
+  local connection = connect(place)
   local sum = 0
   measure.start()
   for row in run(connection, measure.select):rows(false) do
     sum = sum + row[1] + row[3] + #row[4] + #row[5]
   end
-  measure.stop(sum)
+  measure.stop(sum - measure.surplus(place, count))
 end
 
-function cases.cold(file, count)
-  local connection = connect(file)
+function cases.prepared(place, count)
+  local connection = connect(place)
   local statement = assert(connection:prepare(measure.point))
   local sum, state = 0, 0
   measure.start()
@@ -48,16 +49,16 @@ function cases.cold(file, count)
     local row = statement:fetch(true)
     sum = sum + row.id + row.x + #row.t + #row.b
   end
-  measure.stop(sum)
+  measure.stop(sum - measure.surplus(place, count))
 end
 
-function cases.insert(file, count, data)
+function cases.insert(place, count, data)
   local pool = {}
   local reader = connect(data)
   for row in run(reader, "select big, x, t, b from rows where id <= 1000"):rows(true) do
     pool[#pool + 1] = row
   end
-  local connection = connect(file)
+  local connection = connect(place)
   run(connection, "pragma journal_mode = wal"):close()
   run(connection, "pragma synchronous = normal"):close()
   run(connection, measure.create)

@@ -1,14 +1,18 @@
 -- The benchmark's cases with LuaSQL, as its manual says; it has no prepared
 -- statements.
-local luasql = require "luasql.sqlite3"
 local measure = require "bench.measure"
 
 local cases = {}
 
-local environment = luasql.sqlite3()
+local function connect(place)
+  if measure.is_postgres(place) then
+    return assert(require("luasql.postgres").postgres():connect(place))
+  end
+  return assert(require("luasql.sqlite3").sqlite3():connect(place))
+end
 
-function cases.named(file)
-  local connection = assert(environment:connect(file))
+function cases.named(place, count)
+  local connection = connect(place)
   local sum = 0
   measure.start()
   local cursor = assert(connection:execute(measure.select))
@@ -17,11 +21,11 @@ function cases.named(file)
     sum = sum + row.id + row.x + #row.t + #row.b
     row = cursor:fetch({}, "a")
   end
-  measure.stop(sum)
+  measure.stop(sum - measure.surplus(place, count))
 end
 
-function cases.arrays(file)
-  local connection = assert(environment:connect(file))
+function cases.arrays(place, count)
+  local connection = connect(place)
   local sum = 0
   measure.start()
   local cursor = assert(connection:execute(measure.select))
@@ -30,11 +34,11 @@ function cases.arrays(file)
     sum = sum + row[1] + row[3] + #row[4] + #row[5]
     row = cursor:fetch({}, "n")
   end
-  measure.stop(sum)
+  measure.stop(sum - measure.surplus(place, count))
 end
 
-function cases.values(file)
-  local connection = assert(environment:connect(file))
+function cases.values(place, count)
+  local connection = connect(place)
   local sum = 0
   measure.start()
   local cursor = assert(connection:execute(measure.select))
@@ -43,11 +47,11 @@ function cases.values(file)
     sum = sum + id + x + #t + #b
     id, _, x, t, b = cursor:fetch()
   end
-  measure.stop(sum)
+  measure.stop(sum - measure.surplus(place, count))
 end
 
-function cases.cold(file, count)
-  local connection = assert(environment:connect(file))
+function cases.by_text(place, count)
+  local connection = connect(place)
   local sum, state = 0, 0
   measure.start()
   for _ = 1, count do
@@ -58,7 +62,7 @@ function cases.cold(file, count)
     cursor:close()
     sum = sum + row.id + row.x + #row.t + #row.b
   end
-  measure.stop(sum)
+  measure.stop(sum - measure.surplus(place, count))
 end
 
 measure.run(cases)

@@ -1,7 +1,8 @@
 --- What the candidates in Lua have in common: the clock, the statements, live
 --- tables.
 ---
---- The keys of point SELECTs follow each other in every candidate, as in loops.c, by
+--- A candidate gets the PLACE of a database: SQLite's file, or a URL of PostgreSQL.  The
+--- keys of point SELECTs follow each other in every candidate, as in rows.h, by
 ---   state = (state * 364641 + 54773) % 1000000, from 0, and key = state + 1,
 --- a linear congruential generator that takes each key of the table once.
 ---@module bench.measure
@@ -19,6 +20,22 @@ measure.columns = { "id", "big", "x", "t", "b" }
 
 -- How many rows of the table inserts take their values from.
 measure.pool = 1000
+
+--- Whether a place is PostgreSQL.
+---@param place string
+---@return boolean
+function measure.is_postgres(place)
+  return place:find "^postgres:" ~= nil
+end
+
+--- What is taken from the checksum of a candidate that hands bytea over as PostgreSQL
+--- writes it, \x and two digits for each byte: 34 more than the 32 bytes of a row.
+---@param place string
+---@param count integer rows
+---@return integer
+function measure.surplus(place, count)
+  return measure.is_postgres(place) and 34 * count or 0
+end
 
 local wall, cpu
 
@@ -43,8 +60,8 @@ function measure.live_tables(n)
   return live
 end
 
---- Runs the case that the command line names: LUA file CASE FILE COUNT DATA LIVE.
----@param cases table<string, fun(file: string, count: integer, data: string)>
+--- Runs the case that the command line names: LUA file CASE PLACE COUNT DATA LIVE.
+---@param cases table<string, fun(place: string, count: integer, data: string)>
 function measure.run(cases)
   local live = measure.live_tables(tonumber(arg[5]) or 0)
   cases[arg[1]](arg[2], tonumber(arg[3]), arg[4])

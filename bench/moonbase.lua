@@ -4,14 +4,14 @@ local measure = require "bench.measure"
 
 local cases = {}
 
-local function open(file, options)
-  return moonbase.open("sqlite:" .. file, options)
+local function open(place, options)
+  return moonbase.open(measure.is_postgres(place) and place or "sqlite:" .. place, options)
 end
 
 -- --- All rows -------------------------------------------------------------------
 
-function cases.named(file)
-  local db = open(file)
+function cases.named(place)
+  local db = open(place)
   local sum = 0
   measure.start()
   for row in db:query(measure.select) do
@@ -20,8 +20,8 @@ function cases.named(file)
   measure.stop(sum)
 end
 
-function cases.arrays(file)
-  local db = open(file)
+function cases.arrays(place)
+  local db = open(place)
   local sum = 0
   measure.start()
   for row in db:query(measure.select):arrays() do
@@ -30,8 +30,8 @@ function cases.arrays(file)
   measure.stop(sum)
 end
 
-function cases.tuples(file)
-  local db = open(file)
+function cases.tuples(place)
+  local db = open(place)
   local sum = 0
   measure.start()
   for _, id, _, x, t, b in db:query(measure.select):tuples() do
@@ -97,25 +97,45 @@ local function read_value_by_text(handle, count)
   measure.stop(sum)
 end
 
-function cases.cold_prepared(file, count)
-  read_rows(open(file):connect():prepare(measure.point), count)
+function cases.prepared(place, count)
+  read_rows(open(place):connect():prepare(measure.point), count)
 end
 
-function cases.cold_by_text(file, count)
-  read_rows_by_text(open(file), count)
+function cases.by_text(place, count)
+  read_rows_by_text(open(place), count)
 end
 
--- A Database with one connection, which has the whole table in its page cache.
-local function open_cached(file)
-  local db = open(file, { pragma = { "cache_size = -262144" } })
+-- In batches of as many as a pipeline of the loop in C has.
+function cases.batch(place, count)
+  local db = open(place)
+  local sum, state = 0, 0
+  measure.start()
+  for _ = 1, count / 100 do
+    local entries = {}
+    for i = 1, 100 do
+      state = (state * 364641 + 54773) % 1000000
+      entries[i] = { measure.point, state + 1 }
+    end
+    local results = db:batch(entries)
+    for i = 1, 100 do
+      local row = results[i].rows[1]
+      sum = sum + row.id + row.x + #row.t + #row.b
+    end
+  end
+  measure.stop(sum)
+end
+
+-- A Database of SQLite with one connection, which has the whole table in its page cache.
+local function open_cached(place)
+  local db = open(place, { pragma = { "cache_size = -262144" } })
   db:query_value "select sum(length(b)) from rows"
   return db
 end
 
 -- Calls read with a statement prepared in a transaction in which all is cached.
 local function in_transaction(read, sql)
-  return function(file, count)
-    open(file, { pragma = { "cache_size = -262144" } }):transaction(function(tx)
+  return function(place, count)
+    open(place, { pragma = { "cache_size = -262144" } }):transaction(function(tx)
       tx:query_value "select sum(length(b)) from rows"
       read(tx:prepare(sql), count)
     end)
@@ -127,17 +147,17 @@ cases.cached_values = in_transaction(read_values, measure.point)
 cases.cached_value = in_transaction(read_value, measure.point_value)
 
 -- Outside a transaction: what lending a connection from the pool adds.
-function cases.held_value(file, count)
-  local conn = open_cached(file):connect()
+function cases.held_value(place, count)
+  local conn = open_cached(place):connect()
   read_value(conn:prepare(measure.point_value), count)
 end
 
-function cases.held_text(file, count)
-  read_value_by_text(open_cached(file):connect(), count)
+function cases.held_text(place, count)
+  read_value_by_text(open_cached(place):connect(), count)
 end
 
-function cases.pool_value(file, count)
-  read_value_by_text(open_cached(file), count)
+function cases.pool_value(place, count)
+  read_value_by_text(open_cached(place), count)
 end
 
 -- --- Inserts --------------------------------------------------------------------
@@ -160,8 +180,8 @@ local function insert_all(statement, count, big, x, t, b)
   end
 end
 
-function cases.insert(file, count, data)
-  local db = open(file)
+function cases.insert(place, count, data)
+  local db = open(place)
   local big, x, t, b = read_pool(data)
   db:exec(measure.create)
   measure.start()
@@ -171,17 +191,27 @@ function cases.insert(file, count, data)
   measure.stop(count)
 end
 
-function cases.bulk(file, count, data)
-  local db = open(file)
-  local big, x, t, b = read_pool(data)
+-- Empties what bulk_insert writes to: its name.
+local function prepare_table(db, place)
+  if measure.is_postgres(place) then
+    db:exec "truncate written"
+    return "written"
+  end
   db:exec(measure.create)
+  return "rows"
+end
+
+function cases.bulk(place, count, data)
+  local db = open(place)
+  local big, x, t, b = read_pool(data)
+  local name = prepare_table(db, place)
   local rows = {}
   for id = 1, count do
     local i = id % 1000 + 1
     rows[id] = { id, big[i], x[i], t[i], b[i] }
   end
   measure.start()
-  local inserted = db:bulk_insert("rows", measure.columns, rows)
+  local inserted = db:bulk_insert(name, measure.columns, rows)
   measure.stop(inserted)
 end
 

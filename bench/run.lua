@@ -1,55 +1,42 @@
--- The benchmark: Moonbase, C, LuaSQL and LuaDBI at the same work on SQLite.
+-- The benchmark: Moonbase, C, and other libraries for Lua at the same work.
 --
 --   lua5.4 bench/run.lua         from the root, when the library has been built
 --
--- ROUNDS=n rounds (7), ONLY=a,b groups by their id (cases.lua), CORE=n the core
--- that all candidates run on (the last one), SUFFIX= of the build folders.
--- README.md says what is measured and how to read it.
+-- DB=a,b databases (all), ROUNDS=n rounds (7), ONLY=a,b groups by their id (cases.lua),
+-- CORE=n the core that all candidates run on (the last one; a server runs on another
+-- one), PGMOON=folder a checkout of pgmoon, SUFFIX= of the build folders.  README.md
+-- says what is measured and how to read it.
 package.path = "./?.lua;" .. package.path
 
-local groups = require "bench.cases"
+local cases = require "bench.cases"
+local databases = require "bench.databases"
+local figures = require "bench.figures"
+local shell = require "spec.support.shell"
 
 local rounds = tonumber(os.getenv "ROUNDS") or 7
 local suffix = os.getenv "SUFFIX" or ""
 local cc = os.getenv "CC" or "cc"
 local folder = "build/bench"
-local data = folder .. "/data.db"
-local data_rows = 1000000
 
--- --- The shell ------------------------------------------------------------------
+-- --- The machine ----------------------------------------------------------------
 
-local function shell(command)
-  local pipe = assert(io.popen(command))
-  local text = pipe:read "a"
-  return pipe:close() and true or false, text
-end
-
-local function must(command)
-  local ok, text = shell(command)
-  if not ok then error(("failed: %s\n%s"):format(command, text), 0) end
-  return text
-end
-
-local function exists(path)
-  local file = io.open(path)
-  if file then file:close() end
-  return file ~= nil
+local function works(command)
+  return select(2, shell.run(command)) == 0
 end
 
 local function last_line(command)
-  local _, text = shell(command)
-  return (text:match "([^\n]*)\n?$" or ""):gsub("%s+$", "")
+  return (shell.run(command):match "([^\n]*)\n?$" or ""):gsub("%s+$", "")
 end
 
--- What a command begins with so that it stays on one core; nothing where that
--- cannot be had.
-local function pin()
-  local cores = tonumber((last_line "getconf _NPROCESSORS_ONLN 2>/dev/null")) or 1
-  local prefix = ("taskset -c %s "):format(os.getenv "CORE" or cores - 1)
-  return shell(prefix .. "true 2>/dev/null") and prefix or ""
-end
+local cores = tonumber((last_line "getconf _NPROCESSORS_ONLN 2>/dev/null")) or 1
+local core = tonumber(os.getenv "CORE") or cores - 1
+local can_pin = works(("taskset -c %d true"):format(core))
 
-local pinned = pin()
+-- What a command begins with so that it stays on one core, and what keeps a process on
+-- another one; nothing where that cannot be had.
+local pinned = can_pin and ("taskset -c %d "):format(core) or ""
+local pin_server = can_pin and ("taskset -acp %d"):format(core == 0 and cores > 1 and 1 or 0)
+  or "true"
 
 -- --- Building -------------------------------------------------------------------
 
@@ -66,42 +53,41 @@ end
 -- Builds what measures in a Lua; nil, reason: this Lua cannot be measured.
 local function build_meter(lua)
   local headers = header_folder(lua)
-  if not exists(headers .. "/lua.h") then return nil, "no headers of " .. lua end
+  if not works("test -e " .. headers .. "/lua.h") then return nil, "no headers of " .. lua end
   local target = ("%s/%s"):format(folder, basename(headers))
-  must(("mkdir -p %s && %s -O2 -shared -fPIC -I%s -o %s/bench_meter.so bench/meter.c"):format(
-    target, cc, headers, target))
+  shell.must(("mkdir -p %s && %s -O2 -shared -fPIC -I%s -o %s/bench_meter.so bench/meter.c")
+    :format(target, cc, headers, target))
   return {
     library = ("build/%s%s"):format(basename(headers), suffix),
     meter = target,
   }
 end
 
-local function build_loops()
-  must(("mkdir -p %s && %s -O2 -o %s/loops bench/loops.c $(pkg-config --cflags --libs sqlite3)")
-    :format(folder, cc, folder))
-end
-
-local function make_data()
-  if exists(data) then return end
-  io.write("making ", data, "\n")
-  must(("rm -f %s.new* && %s/loops data %s.new %d && mv %s.new %s"):format(data, folder, data,
-    data_rows, data, data))
+local function build_loops(name)
+  local loops = ("%s/loops_%s"):format(folder, name)
+  shell.must(("mkdir -p %s && %s -O2 -o %s bench/loops_%s.c $(pkg-config --cflags --libs %s)")
+    :format(folder, cc, loops, name, databases[name].package))
+  return loops
 end
 
 -- --- Candidates -----------------------------------------------------------------
 
 local luas = {}
-
-local modules = { moonbase = "moonbase.driver.sqlite", luasql = "luasql.sqlite3", luadbi = "DBI" }
+local pgmoon = os.getenv "PGMOON"
 
 local function environment(lua)
-  return ('LUA_PATH="lua/?.lua;lua/?/init.lua;./?.lua;;" LUA_CPATH="%s/?.so;%s/?.so;;"'):format(
-    luas[lua].library, luas[lua].meter)
+  local path = "lua/?.lua;lua/?/init.lua;./?.lua;"
+  if pgmoon then path = ("%s%s/?.lua;%s/?/init.lua;"):format(path, pgmoon, pgmoon) end
+  return ('LUA_PATH="%s;" LUA_CPATH="%s/?.so;%s/?.so;;"'):format(path, luas[lua].library,
+    luas[lua].meter)
 end
 
 -- Why a candidate cannot be run, or nil.
-local function obstacle(candidate)
-  local lua = candidate.lua
+local function obstacle(database, candidate)
+  local needs, lua = candidate.needs, candidate.lua
+  if needs and not works(("pkg-config --exists '%s'"):format(needs)) then
+    return "needs " .. needs
+  end
   if not lua then return nil end
   if luas[lua] == nil then
     local found, reason = build_meter(lua)
@@ -109,27 +95,26 @@ local function obstacle(candidate)
     if not found then return reason end
   end
   if not luas[lua] then return "no headers of " .. lua end
-  local ok = shell(('%s %s -e \'require "%s"\' 2>/dev/null'):format(environment(lua), lua,
-    modules[candidate.program]))
-  if not ok then return ("%s does not load %s"):format(lua, modules[candidate.program]) end
+  if candidate.program == "pgmoon" and not pgmoon then return "PGMOON names no checkout of it" end
+  local module = databases[database].modules[candidate.program]
+  if not works(("%s %s -e 'require \"%s\"'"):format(environment(lua), lua, module)) then
+    return ("%s does not load %s"):format(lua, module)
+  end
 end
 
-local function command_of(group, candidate, file)
+local function command_of(group, candidate, opened)
+  local place = shell.quote(opened.place(group))
   if not candidate.lua then
-    return ("%s%s/loops %s %s %d"):format(pinned, folder, candidate.case, file, group.count)
+    return ("%s%s %s %s %d"):format(pinned, opened.loops, candidate.case, place, group.count)
   end
   return ("%s %s%s bench/%s.lua %s %s %d %s %d"):format(environment(candidate.lua), pinned,
-    candidate.lua, candidate.program, candidate.case, file, group.count, data, group.live or 0)
+    candidate.lua, candidate.program, candidate.case, place, group.count,
+    shell.quote(opened.data), group.live or 0)
 end
 
 -- Runs a candidate once.
-local function run(group, candidate)
-  local file = data
-  if group.writes then
-    file = folder .. "/written.db"
-    must(("rm -f %s %s-wal %s-shm"):format(file, file, file))
-  end
-  local text = must(command_of(group, candidate, file))
+local function run(group, candidate, opened)
+  local text = shell.must(command_of(group, candidate, opened))
   local wall, cpu, peak, checksum = text:match "^(%S+) (%S+) (%S+) (%S+)\n$"
   assert(wall, text)
   return {
@@ -137,7 +122,7 @@ local function run(group, candidate)
   }
 end
 
-local has_terminal = shell "test -t 2"
+local has_terminal = os.execute "test -t 2"
 
 -- Shows how far it is, where somebody looks.
 local function progress(text)
@@ -145,10 +130,10 @@ local function progress(text)
 end
 
 -- Runs all candidates of a group in turns, each round beginning with another one.
-local function run_rounds(group)
+local function run_rounds(group, opened)
   local able = {}
   for _, candidate in ipairs(group.candidates) do
-    candidate.obstacle = obstacle(candidate)
+    candidate.obstacle = obstacle(group.database, candidate)
     candidate.runs = {}
     if not candidate.obstacle then able[#able + 1] = candidate end
   end
@@ -156,174 +141,26 @@ local function run_rounds(group)
     for i = 0, #able - 1 do
       local candidate = able[(i + round - 1) % #able + 1]
       progress(("%s: round %d of %d, %d of %d"):format(group.id, round, rounds, i + 1, #able))
-      candidate.runs[round] = run(group, candidate)
+      candidate.runs[round] = run(group, candidate, opened)
     end
   end
   progress ""
 end
 
--- --- Figures --------------------------------------------------------------------
-
--- Median, least and greatest.
-local function spread(list)
-  local sorted = { table.unpack(list) } -- luacheck: ignore 143
-  table.sort(sorted)
-  local n = #sorted
-  return (sorted[(n + 1) // 2] + sorted[n // 2 + 1]) / 2, sorted[1], sorted[n]
-end
-
-local function column(candidate, field)
-  local list = {}
-  for i, one in ipairs(candidate.runs) do list[i] = one[field] end
-  return list
-end
-
--- The candidate of that name on the same Lua, or in C.
-local function find(group, name, lua)
-  for _, candidate in ipairs(group.candidates) do
-    if candidate.name == name and (candidate.lua == lua or not candidate.lua) then
-      return candidate
-    end
-  end
-  error("cases.lua: no candidate " .. name)
-end
-
--- The ratio of two candidates: of each round, then their median.
-local function ratio(candidate, base, field)
-  local list = {}
-  for i, one in ipairs(candidate.runs) do list[i] = one[field] / base.runs[i][field] end
-  return spread(list)
-end
-
-local lua_names = { ["lua5.4"] = "Lua 5.4", ["lua5.3"] = "Lua 5.3", luajit = "LuaJIT" }
-
-local bars, missed = 0, {}
-local greatest_peak, peak_bar = 0, nil
-
-local function verdict(group, candidate, base, value, bar)
-  if not bar then return "" end
-  bars = bars + 1
-  if value <= bar then return ("bar %.2f ok"):format(bar) end
-  missed[#missed + 1] = ("%s: %s, %s: %.2f of %s, bar %.2f"):format(group.id,
-    lua_names[candidate.lua], candidate.name, value, base.name, bar)
-  return ("bar %.2f MISSED"):format(bar)
-end
-
-local function peak_verdict(group, candidate, peak)
-  if not group.peak_bar or candidate.program ~= "moonbase" then return nil end
-  bars, peak_bar = bars + 1, group.peak_bar
-  greatest_peak = math.max(greatest_peak, peak)
-  if peak <= group.peak_bar then return (" peak memory: bar %d MB ok"):format(group.peak_bar) end
-  missed[#missed + 1] = ("%s: %s, %s: %.1f MB, bar %d MB"):format(group.id,
-    lua_names[candidate.lua], candidate.name, peak, group.peak_bar)
-  return (" peak memory: bar %d MB MISSED"):format(group.peak_bar)
-end
-
-local csv = {
-  "group,lua,candidate,against,wall_s,cpu_s,peak_mb,ratio,ratio_min,ratio_max,cpu_ratio,bar"
-}
-
-local function note(group, candidate, base, ...)
-  local wall, cpu, peak = spread(column(candidate, "wall")), spread(column(candidate, "cpu")),
-    spread(column(candidate, "peak"))
-  local value, low, high, cpu_ratio, bar = ...
-  local function number(x) return x and ("%.4f"):format(x) or "" end
-  csv[#csv + 1] = table.concat({ group.id, candidate.lua or "", '"' .. candidate.name .. '"',
-    base and '"' .. base.name .. '"' or "", number(wall), number(cpu), number(peak), number(value),
-    number(low), number(high), number(cpu_ratio), number(bar or nil) }, ",")
-end
-
--- What README.md shows: a line for each comparison, a column for each Lua.
-local lines_of, order = {}, {}
-
-local function tabulate(group, candidate, base, value, cpu, bar)
-  local key = ("%s: %s | %s"):format(group.id, candidate.name, base.name)
-  if not lines_of[key] then
-    lines_of[key] = {}
-    order[#order + 1] = key
-  end
-  lines_of[key][candidate.lua] = ("%.2f (%.2f) | %s"):format(value, cpu, bar and
-    ("%.2f%s"):format(bar, value <= bar and "" or ", missed") or "")
-end
-
-local function markdown()
-  local text = {
-    "| work | against | Lua 5.4 | bar | LuaJIT | bar |", "|---|---|---|---|---|---|"
-  }
-  for _, key in ipairs(order) do
-    local line = lines_of[key]
-    text[#text + 1] = ("| %s | %s | %s |"):format(key, line["lua5.4"] or " | ",
-      line["luajit"] or " | ")
-  end
-  if peak_bar then
-    text[#text + 1] = ("\nPeak memory of Moonbase while rows are streamed: %.1f MB (bar: %d MB).")
-      :format(greatest_peak, peak_bar)
-  end
-  return table.concat(text, "\n") .. "\n"
-end
-
--- The lines that compare a candidate with others, the C loop first.
-local function comparisons(group, candidate)
-  local names = {}
-  for name in pairs(candidate.against or {}) do names[#names + 1] = name end
-  table.sort(names)
-  local lines = {}
-  for _, name in ipairs(names) do
-    local base, bar = find(group, name, candidate.lua), candidate.against[name]
-    if not base.obstacle then
-      local value, low, high = ratio(candidate, base, "wall")
-      local cpu = ratio(candidate, base, "cpu")
-      note(group, candidate, base, value, low, high, cpu, bar)
-      tabulate(group, candidate, base, value, cpu, bar)
-      lines[#lines + 1] = ("%5.2f (%.2f-%.2f) %5.2f of %-24s %s"):format(value, low, high, cpu,
-        base.name, verdict(group, candidate, base, value, bar))
-    end
-  end
-  if #lines == 0 then note(group, candidate) end
-  return lines
-end
-
--- A line without blanks at its end.
-local function write_line(...)
-  print((string.format(...):gsub("%s+$", "")))
-end
-
-local function show(group)
-  local reference
-  print(("\n%s\n"):format(group.title))
-  print(("%-8s %-27s %7s %7s %8s   %s"):format("", "", "wall s", "CPU s", "peak MB",
-    "ratio of wall times: median (least-greatest), of CPU times"))
-  for _, candidate in ipairs(group.candidates) do
-    local who = ("%-8s %-27s"):format(lua_names[candidate.lua] or "C", candidate.name)
-    if candidate.obstacle then
-      print(who .. " left out: " .. candidate.obstacle)
-    else
-      local peak = spread(column(candidate, "peak"))
-      local lines = comparisons(group, candidate)
-      local checksum = candidate.runs[1].checksum
-      reference = reference or checksum
-      if checksum ~= reference then lines[#lines + 1] = "another checksum: " .. checksum end
-      lines[#lines + 1] = peak_verdict(group, candidate, peak)
-      write_line("%s %7.3f %7.3f %8.1f   %s", who, spread(column(candidate, "wall")),
-        spread(column(candidate, "cpu")), peak, lines[1] or "")
-      for i = 2, #lines do write_line("%s%s", (" "):rep(64), lines[i]) end
-    end
-  end
-end
-
 -- --- All of it ------------------------------------------------------------------
 
-local function wanted(group)
-  local only = os.getenv "ONLY"
-  return not only or only == "" or ("," .. only .. ","):find("," .. group.id .. ",", 1, true)
+-- Whether a list in the environment names it, or there is none.
+local function wanted(variable, name)
+  local list = os.getenv(variable)
+  return not list or list == "" or ("," .. list:gsub("%s+", ",") .. ","):find("," .. name .. ",",
+    1, true) ~= nil
 end
 
 local function machine()
-  return ("%s, %s cores, load %s; %s\n%s; %s; SQLite %s\n%d rounds%s"):format(
-    last_line "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1",
-    last_line "getconf _NPROCESSORS_ONLN", last_line "cut -d ' ' -f 1 /proc/loadavg",
-    last_line "uname -srm", last_line "lua5.4 -v 2>&1", last_line "luajit -v 2>&1",
-    last_line "pkg-config --modversion sqlite3", rounds, pinned ~= "" and ", " .. pinned or "")
+  return ("%s, %s cores, load %s; %s\n%s; %s\n%d rounds%s"):format(
+    last_line "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1", cores,
+    last_line "cut -d ' ' -f 1 /proc/loadavg", last_line "uname -srm",
+    last_line "lua5.4 -v", last_line "luajit -v", rounds, can_pin and ", " .. pinned or "")
 end
 
 local function write_file(name, text)
@@ -332,17 +169,35 @@ local function write_file(name, text)
   file:close()
 end
 
-build_loops()
-make_data()
+local function groups_of(name)
+  local groups = {}
+  for _, group in ipairs(cases[name]) do
+    if wanted("ONLY", group.id) then
+      group.database = name
+      groups[#groups + 1] = group
+    end
+  end
+  return groups
+end
+
 local machine_line = machine()
 print(machine_line)
-for _, group in ipairs(groups) do
-  if wanted(group) then
-    run_rounds(group)
-    show(group)
+local text = machine_line:gsub("\n", "; ") .. "\n"
+for _, name in ipairs{ "sqlite", "postgres" } do
+  local groups = wanted("DB", name) and groups_of(name) or {}
+  if #groups > 0 then
+    local loops = build_loops(name)
+    local opened = databases[name].open(loops, pin_server)
+    opened.loops = loops
+    print("\n" .. opened.version)
+    for _, group in ipairs(groups) do
+      run_rounds(group, opened)
+      figures.show(group)
+    end
+    opened.close()
+    text = ("%s\n%s\n\n%s"):format(text, opened.version, figures.markdown(name))
   end
 end
-print(("\n%d of %d bars are met."):format(bars - #missed, bars))
-for _, line in ipairs(missed) do print("MISSED  " .. line) end
-write_file("results.csv", table.concat(csv, "\n") .. "\n")
-write_file("results.md", machine_line:gsub("\n", "; ") .. "\n\n" .. markdown())
+figures.summarize()
+write_file("results.csv", figures.csv())
+write_file("results.md", text)

@@ -4,101 +4,11 @@ local moonbase = require "moonbase"
 local lfs = require "lfs"
 local files = require "spec.support.files"
 local language = require "spec.support.language"
+local markdown = require "spec.support.markdown"
 local program = require "spec.support.program"
 
--- --- Reading Markdown --------------------------------------------------------------
-
--- The code of a file in blocks: { language =, first = its first line's number, lines = }.
-local function read_blocks(path)
-  local blocks, number = {}, 0
-  local block
-  for line in io.lines(path) do
-    number = number + 1
-    local fence = line:match "^```(.*)$"
-    if fence and block then
-      blocks[#blocks + 1], block = block, nil
-    elseif fence then
-      block = { language = fence, first = number + 1, lines = {} }
-    elseif block then
-      block.lines[#block.lines + 1] = line
-    end
-  end
-  assert(not block, path .. " ends inside a block")
-  return blocks
-end
-
--- The blocks of languages, one after the other.
-local function select_blocks(path, ...)
-  local wanted, list = {}, {}
-  for _, name in ipairs { ... } do wanted[name] = true end
-  for _, block in ipairs(read_blocks(path)) do
-    if wanted[block.language] then list[#list + 1] = block end
-  end
-  return list
-end
-
--- Blocks as one program whose lines have the numbers that they have in the file.
-local function program_of(blocks)
-  local lines = {}
-  for _, block in ipairs(blocks) do
-    while #lines < block.first - 1 do lines[#lines + 1] = "" end
-    for _, line in ipairs(block.lines) do lines[#lines + 1] = line end
-  end
-  return table.concat(lines, "\n")
-end
-
--- What print is said to write, in order.
-local function expected_output(blocks)
-  local list = {}
-  for _, block in ipairs(blocks) do
-    for _, line in ipairs(block.lines) do
-      list[#list + 1] = line:match "%-%-> (.*)$"
-    end
-  end
-  return list
-end
-
--- --- Running it --------------------------------------------------------------------
-
-local here = lfs.currentdir()
-
--- A package.path that holds in every folder.
-local function absolute(path)
-  return (path:gsub("[^;]+", function(part)
-    return part:sub(1, 1) ~= "/" and here .. "/" .. part or nil
-  end))
-end
-
--- Runs code in a folder and gives what it printed.
-local function run(name, code, folder)
-  local printed = {}
-  local environment = setmetatable({
-    print = function(...)
-      local words = {}
-      for i = 1, select("#", ...) do words[i] = tostring((select(i, ...))) end
-      printed[#printed + 1] = table.concat(words, "  ")
-    end,
-  }, { __index = _G })
-  local chunk
-  if rawget(_G, "setfenv") then
-    chunk = setfenv(assert(loadstring(code, "@" .. name)), environment) -- luacheck: ignore 113
-  else
-    chunk = assert(load(code, "@" .. name, "t", environment))
-  end
-  local path, cpath = package.path, package.cpath
-  package.path, package.cpath = absolute(path), absolute(cpath)
-  assert(lfs.chdir(folder))
-  local ok, err = xpcall(chunk, debug.traceback)
-  lfs.chdir(here)
-  package.path, package.cpath = path, cpath
-  if not ok then error(err, 0) end
-  return printed
-end
-
--- Compares line by line: a difference in a long list is hard to find.
-local function check_output(expected, printed)
-  for i = 1, math.max(#expected, #printed) do assert.equal(expected[i], printed[i]) end
-end
+local check_output, expected_output = markdown.check_output, markdown.expected_output
+local program_of, run, select_blocks = markdown.program_of, markdown.run, markdown.select_blocks
 
 local function shell(command)
   assert.truthy(os.execute(command), command)
@@ -346,8 +256,8 @@ describe("the documentation", function()
     end
   end)
 
-  local pages = { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/commands.md", "doc/api.md",
-    "doc/architecture.md", "doc/drivers.md" }
+  local pages = { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/commands.md",
+    "doc/postgres.md", "doc/api.md", "doc/architecture.md", "doc/drivers.md" }
 
   -- How GitHub makes an anchor of a heading.
   local function anchor_of(heading)
@@ -375,11 +285,11 @@ describe("the documentation", function()
 
   it("promises nothing of later releases", function()
     for _, page in ipairs { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/commands.md",
-      "doc/api.md" } do
+      "doc/postgres.md", "doc/api.md" } do
       local text = files.read(page)
       for _, word in ipairs { "db:table", "sql.existing", "sql.proposed", "moonbase.schema",
         "migration", "moonbase.history", "moonbase.kv", "moonbase.scheduler",
-        "moonbase.testing", "moonbase.postgres", "moonbase.mysql", "replica" } do
+        "moonbase.testing", "moonbase.mysql", "replica" } do
         assert.is_nil(text:find(word, 1, true), page .. ": " .. word)
       end
     end

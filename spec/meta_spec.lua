@@ -8,7 +8,7 @@ local folder = "lua/moonbase/meta/"
 local function read_classes()
   local classes = {}
   local current
-  for _, name in ipairs { "session", "statement", "rows", "tables", "commands" } do
+  for _, name in ipairs { "session", "statement", "rows", "tables", "commands", "postgres" } do
     for line in io.lines(folder .. name .. ".lua") do
       local class, parent = line:match "^%-%-%-@class moonbase%.(%a+):? ?([%a.]*)"
       if class then
@@ -126,7 +126,7 @@ describe("the definitions for editors", function()
   end)
 
   it("are Lua", function()
-    for _, name in ipairs { "session", "statement", "rows", "tables", "commands" } do
+    for _, name in ipairs { "session", "statement", "rows", "tables", "commands", "postgres" } do
       assert(loadfile(folder .. name .. ".lua"))
     end
   end)

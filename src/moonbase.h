@@ -108,6 +108,14 @@ typedef struct mb_call {
 } mb_call;
 
 /* A setting of a pool as its options give it, for those who make mb_calls. */
+/* When a session is made as new before somebody else gets it; in the order of
+ * the words of the option reset. */
+typedef enum mb_reset_policy {
+  MB_RESET_AUTO,   /* when a statement may have changed it */
+  MB_RESET_ALWAYS, /* "full" */
+  MB_RESET_NEVER   /* "none": what was set stays */
+} mb_reset_policy;
+
 typedef struct mb_settings {
   int64_t connect_timeout_ns;
   int64_t acquire_timeout_ns;
@@ -125,6 +133,7 @@ typedef struct mb_settings {
   int64_t shed_target_ns;      /* 0: never */
   int64_t shed_interval_ns;
   int64_t single_writer; /* 1: one at a time; -1: as the database needs it */
+  int64_t reset;         /* of mb_reset_policy */
 } mb_settings;
 
 /*

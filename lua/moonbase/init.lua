@@ -36,7 +36,10 @@ local moonbase = {
 }
 
 -- Debian's packages, for who lacks the module of a driver.
-local packages = { sqlite = "libsqlite3-dev" }
+local packages = { sqlite = "libsqlite3-dev", postgres = "libpq-dev" }
+
+-- Schemes of URLs that are not the name of their driver.
+local schemes = { postgresql = "postgres" }
 
 local function refuse(format, ...)
   error(errors.new("ConnectorValidationError", format:format(...), nil, 3), 0)
@@ -69,7 +72,7 @@ local function find_driver(url, given)
     if not scheme then
       refuse "scheme: missing; a URL begins like sqlite:app.db"
     end
-    name = scheme:lower()
+    name = schemes[scheme:lower()] or scheme:lower()
   end
   if not name then refuse "driver: missing; give a URL or driver = \"sqlite\"" end
   if not name:find "^[%w_]+$" then refuse "driver: the name has other than letters and digits" end

@@ -445,9 +445,9 @@ EACH_WAY(closes_what_is_not_clean_in_time)
 
 EACH_WAY(resets_the_session)
 {
-  const mb_option init = {"init", "put 7"};
+  const mb_option options[] = {{"init", "put 7"}, {"reset", "full"}};
   s->driver = td_full_driver();
-  connect_with(s, &init, 1);
+  connect_with(s, options, 2);
   CHECK(mb_conn_take_fresh(s->conn));
   CHECK_INT(run(s, "session"), MB_DONE);
   CHECK_INT(count_rows(s, "rows 2"), 2);
@@ -483,9 +483,10 @@ EACH_WAY(resets_the_session)
  * run, and the session is not fit for anybody. */
 EACH_WAY(drops_a_session_whose_reset_fails_late)
 {
+  const mb_option full = {"reset", "full"};
   s->driver = td_full_driver();
   td.defers_reset = true;
-  connect(s);
+  connect_with(s, &full, 1);
   CHECK_INT(run(s, "put 1"), MB_DONE);
   td_fail(TD_RESET, 1, MB_ENGINE, MB_SENT);
   release(s);

@@ -55,9 +55,9 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("gives the place of a syntax error in the whole text", function()
-      local text = "select 1;\nselect 2 +* 3;"
+      local text = "select 1;\nselect (2 3);"
       local err = expect.raised("SyntaxError", "statement 2", db.exec_script, db, text)
-      assert.equal((text:find("* 3", 1, true)), err.position)
+      assert.equal((text:find("3", 1, true)), err.position)
     end)
 
     it("is undone as a whole inside a transaction", function()

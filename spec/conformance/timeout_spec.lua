@@ -96,14 +96,15 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("ends rows in the middle of a loop", function()
-      -- The first rows come at once, and then never one again.
+      -- The first rows come at once, and then never one again.  Servers keep a few
+      -- kilobytes back until more is there.
       local text = "with recursive n(i) as (select 1 union all select i + 1 from n) "
-        .. "select i from n where i <= 200"
+        .. "select i, '" .. ("x"):rep(1000) .. "' from n where i <= 200"
       local got = 0
       local err = expect.raised("TimeoutError", nil, function()
         for _ in db:with{ timeout = 0.05 }:query(text) do got = got + 1 end
       end)
-      assert.equal(200, got)
+      assert.is_true(got > 100 and got <= 200)
       assert.is_false(err.connection_dead)
       assert.equal(1, db:query_value "select 1")
       assert.equal(0, db:stats().in_use)

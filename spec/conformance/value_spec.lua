@@ -169,9 +169,9 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("keep what they are as parameters alone", function()
       assert.equal("a", db:query_value("select ?", "a"))
-      assert.equal("\0\1", db:query_value("select ?", moonbase.blob "\0\1"))
-      assert.equal(1.5, db:query_value("select ?", 1.5))
-      assert.equal(2 ^ 53, db:query_value("select ?", 2 ^ 53))
+      assert.equal("\0\1", db:query_value(database:text "select {?:blob}", moonbase.blob "\0\1"))
+      assert.equal(1.5, db:query_value(database:text "select {?:double}", 1.5))
+      assert.equal(2 ^ 53, db:query_value(database:text "select {?:integer}", 2 ^ 53))
     end)
 
     it("are the same the first time and the tenth", function()

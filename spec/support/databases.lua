@@ -2,7 +2,8 @@
 ---
 --- The environment chooses: MB_DRIVER names a driver module (moonbase.driver.NAME) and
 --- MB_URL a database that may be emptied.  Without them it is every driver that was
---- built, SQLite both as a file and in memory.
+--- built, or those of them that MB_DB lists: SQLite both as a file and in memory, and
+--- servers that the specs start.
 ---
 --- A driver that differs from what is usual says so in a table of quirks, which lies over
 --- `usual` below: the module spec.support.NAME_quirks, or the file that MB_QUIRKS names.
@@ -37,6 +38,14 @@ local usual = {
     blob = "bytea",
     boolean = "boolean",
     json = "json",
+  },
+  --- How a value without a context gets a type; database:text writes them for {?:integer}.
+  casts = {
+    integer = "cast(%s as bigint)",
+    double = "cast(%s as double precision)",
+    text = "cast(%s as text)",
+    blob = "cast(%s as bytea)",
+    json = "cast(%s as json)",
   },
   --- Texts that differ.
   sql = {
@@ -78,6 +87,14 @@ end
 --- Creates a table; in "item (id :id, data :blob)" the types are those of the database.
 function Database:create(x, definition)
   x:exec("create table " .. definition:gsub(":(%a+)", self.quirks.types))
+end
+
+--- A text with the database's casts; in "select {?:integer}, {:name:text}" each stands
+--- for a value without a context.
+function Database:text(text)
+  return (text:gsub("{([^{}]-):(%a+)}", function(value, type)
+    return self.quirks.casts[type]:format(value)
+  end))
 end
 
 --- Ends the case.
@@ -124,19 +141,37 @@ local function at_url(driver, url)
   end)
 end
 
+-- The databases of each driver of the project.
+local known = {
+  { driver = "sqlite", name = "SQLite, a file",
+    fresh = function() return "sqlite:" .. files.path "case.db" end },
+  { driver = "sqlite", name = "SQLite in memory",
+    fresh = function() return "sqlite::memory:" end, quirks = { many_connections = false } },
+  { driver = "postgres", name = "PostgreSQL", fresh = function()
+    return require("spec.support.postgres").shared():fresh()
+  end },
+}
+
+local function is_built(driver)
+  return (pcall(require, "moonbase.driver." .. driver))
+end
+
 local list = {}
 
 local driver, url = os.getenv "MB_DRIVER", os.getenv "MB_URL"
 if url then
   list[1] = at_url(driver or assert(url:match "^(%a+):", "MB_URL has no scheme"), url)
-elseif not driver or driver == "sqlite" then
-  list[1] = new("SQLite, a file", "sqlite", function()
-    return "sqlite:" .. files.path "case.db"
-  end)
-  list[2] = new("SQLite in memory", "sqlite", function() return "sqlite::memory:" end,
-    { many_connections = false })
 else
-  error("MB_DRIVER=" .. driver .. " wants MB_URL, a database that may be emptied")
+  local wanted = " " .. (driver or os.getenv "MB_DB" or "") .. " "
+  local any = wanted:find "^%s*$" ~= nil
+  for _, one in ipairs(known) do
+    if any and is_built(one.driver) or wanted:find(" " .. one.driver .. " ", 1, true) then
+      list[#list + 1] = new(one.name, one.driver, one.fresh, one.quirks)
+    end
+  end
+  if not list[1] then
+    error("there is no database to run on: MB_DRIVER=NAME wants MB_URL, one that may be emptied")
+  end
 end
 
 return list

@@ -16,6 +16,8 @@ return {
   gives_id = true,
   -- A write that is stopped takes the transaction around it along.
   stop_ends_transaction = true,
+  -- A value is of its own type.
+  casts = { integer = "%s", double = "%s", text = "%s", blob = "%s", json = "%s" },
   types = {
     id = "integer primary key",
     integer = "integer",

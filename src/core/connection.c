@@ -394,6 +394,15 @@ static mb_status start_reset(mb_conn *conn, mb_error *error)
       conn->impl, MB_RESET_FULL, &conn->cleaning.lost, &conn->op, error);
 }
 
+/* Whether the session has to be made as new. */
+static bool wants_reset(const mb_conn *conn)
+{
+  const int64_t policy = conn->connector->settings.reset;
+  return conn->driver->reset != NULL &&
+         (policy == MB_RESET_ALWAYS ||
+             (policy == MB_RESET_AUTO && conn->session_changed));
+}
+
 static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
 {
   mb_status status = MB_OK;
@@ -410,7 +419,7 @@ static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
     if (status == MB_ERROR)
       MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
   }
-  if (conn->driver->reset != NULL) {
+  if (wants_reset(conn)) {
     MB_TASK_AWAIT(conn->cleaning.at, status, conn, start_reset(conn, error));
     if (status == MB_ERROR)
       MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
@@ -420,6 +429,8 @@ static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
       conn->fresh = true;
       MB_TASK_CALL(conn->cleaning.at, status, set_up(conn, error));
     }
+    conn->session_changed = false;
+  } else if (conn->connector->settings.reset == MB_RESET_NEVER) {
     conn->session_changed = false;
   }
   MB_TASK_END(conn->cleaning.at);
@@ -431,7 +442,7 @@ static bool is_clean(const mb_conn *conn)
 {
   return conn->running == NULL && conn->depth == 0 && !conn->unsettled &&
          conn->transaction == MB_TRANSACTION_NONE &&
-         conn->driver->reset == NULL && conn->impl != NULL && !conn->dead &&
+         !wants_reset(conn) && conn->impl != NULL && !conn->dead &&
          !conn->session_changed && !atomic_load(&conn->entered);
 }
 

@@ -52,6 +52,7 @@ static const core_option core_options[] = {
     {{"shed_target", MB_OPTION_SECONDS, NULL}, INTO(shed_target_ns), 0},
     {{"shed_interval", MB_OPTION_SECONDS, NULL}, INTO(shed_interval_ns), 0},
     {{"single_writer", MB_OPTION_BOOLEAN, NULL}, INTO(single_writer), 0},
+    {{"reset", MB_OPTION_TEXT, "auto full none"}, INTO(reset), 0},
     {{"name", MB_OPTION_TEXT, NULL}, NOWHERE, 0},
     {{"init", MB_OPTION_LIST, NULL}, NOWHERE, 0},
     /* Those of the handle: checked here, read by mb_pool_option. */
@@ -219,17 +220,23 @@ static bool read_seconds(const char *text, int64_t *out_ns)
   return *at == '\0';
 }
 
-static bool is_word(const char *words, const char *value)
+/* The number of a word among others, from 0; -1: it is none of them. */
+static int word_number(const char *words, const char *value)
 {
   const size_t size = strlen(value);
-  while (*words != '\0') {
+  for (int number = 0; *words != '\0'; number++) {
     const size_t word = strcspn(words, " ");
     if (word == size && memcmp(words, value, size) == 0)
-      return true;
+      return number;
     words += word;
     words += strspn(words, " ");
   }
-  return false;
+  return -1;
+}
+
+static bool is_word(const char *words, const char *value)
+{
+  return word_number(words, value) >= 0;
 }
 
 static mb_status check_value(
@@ -271,6 +278,8 @@ static mb_status store_setting(const core_option *option, const char *value,
       number = -1; /* one of its words */
   } else if (option->spec.kind == MB_OPTION_BOOLEAN) {
     number = strcmp(value, "true") == 0;
+  } else if (option->spec.kind == MB_OPTION_TEXT) {
+    number = word_number(option->spec.words, value);
   } else {
     (void)read_integer(value, &number);
     if (number < option->minimum)
@@ -416,7 +425,15 @@ static mb_status take_all(mb__connector *connector, const mb__url *url,
   return MB_OK;
 }
 
-/* Hands the driver what is its own. */
+/* Whether the driver wants to know of it: its own options, and those of the core
+ * that it lists too. */
+static bool concerns_driver(const mb_driver *driver, const char *name)
+{
+  return find_core_option(name) == NULL ||
+         find_driver_option(driver, name) != NULL;
+}
+
+/* Hands the driver what concerns it. */
 static mb_status open_impl(mb__connector *connector, mb_error *error)
 {
   mb_option *own = mb__allocate_zeroed(connector->n_options + 1, sizeof *own);
@@ -424,7 +441,7 @@ static mb_status open_impl(mb__connector *connector, mb_error *error)
     return mb__out_of_memory(error);
   size_t n = 0;
   for (size_t i = 0; i < connector->n_options; i++)
-    if (find_core_option(connector->options[i].name) == NULL)
+    if (concerns_driver(connector->driver, connector->options[i].name))
       own[n++] = connector->options[i];
   const mb_status status = connector->driver->open_connector(
       &mb__host, own, n, &connector->impl, &connector->info, error);

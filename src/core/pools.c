@@ -178,7 +178,7 @@ static mb_pool *make(mb__connector *connector)
       pool->name = connector->options[i].value;
   pool->fork_epoch = atomic_load(&fork_epoch);
   pool->connects_at_once =
-      connector->driver->resume == NULL && !connector->info.connect_blocks;
+      connector->driver->resume == NULL && !connector->info.blocks;
   pool->is_database = connector->info.is_the_database;
   pool->place.wanted =
       connector->settings.single_writer != 0 &&

@@ -1,5 +1,6 @@
 /*
- * loops.c: what a careful program in C does, as the measure of the others.
+ * loops_sqlite.c: what a careful program in C does, as the measure of the
+ * others.
  *
  *   loops data FILE ROWS           makes the table that all read
  *   loops stream FILE              reads all rows
@@ -13,18 +14,12 @@
  * touched at both ends, where pointer and length say.  Prints one line: wall
  * time, CPU time, peak memory, checksum.
  */
-#include "meter.h"
+#include "rows.h"
 
 #include <sqlite3.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ROWS 1000000
-#define POOL 1000 /* values that inserts choose from */
-
-static volatile uint64_t touched;
 
 static void check(sqlite3 *db, bool ok, const char *what)
 {
@@ -58,42 +53,7 @@ static sqlite3_stmt *prepare(sqlite3 *db, const char *sql)
   return stmt;
 }
 
-static void report(meter from, double checksum)
-{
-  const meter to = meter_read();
-  printf("%.6f %.6f %ld %.2f\n", to.wall_s - from.wall_s, to.cpu_s - from.cpu_s,
-      meter_peak_kb(), checksum);
-}
-
 /* --- Data --------------------------------------------------------------- */
-
-/* splitmix64 (Sebastiano Vigna, public domain). */
-static uint64_t random_bits(uint64_t *state)
-{
-  uint64_t bits = *state += UINT64_C(0x9E3779B97F4A7C15);
-  bits = (bits ^ (bits >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-  bits = (bits ^ (bits >> 27)) * UINT64_C(0x94D049BB133111EB);
-  return bits ^ (bits >> 31);
-}
-
-typedef struct row {
-  int64_t big; /* within 2^53, of either sign */
-  double x;    /* a multiple of a quarter: sums are exact */
-  char t[17];
-  unsigned char b[32]; /* none is zero */
-} row;
-
-static row make_row(uint64_t *state)
-{
-  row made;
-  made.big = (int64_t)(random_bits(state) >> 10) - (INT64_C(1) << 53);
-  made.x = (double)(random_bits(state) >> 40) / 4;
-  (void)snprintf(
-      made.t, sizeof made.t, "%016llx", (unsigned long long)random_bits(state));
-  for (size_t i = 0; i < sizeof made.b; i++)
-    made.b[i] = (unsigned char)(random_bits(state) % 255 + 1);
-  return made;
-}
 
 #define INSERT "insert into rows (id, big, x, t, b) values (?, ?, ?, ?, ?)"
 
@@ -135,12 +95,6 @@ static void make_data(sqlite3 *db, int64_t n)
 
 /* --- Reading ------------------------------------------------------------ */
 
-static void touch(const unsigned char *bytes, int size)
-{
-  if (size > 0)
-    touched += (uint64_t)bytes[0] + bytes[size - 1];
-}
-
 static double read_row(sqlite3_stmt *stmt)
 {
   const int64_t id = sqlite3_column_int64(stmt, 0);
@@ -166,14 +120,6 @@ static void stream(sqlite3 *db)
   check(db, code == SQLITE_DONE, "stream");
   (void)sqlite3_finalize(stmt);
   report(from, sum);
-}
-
-/* The keys of the whole table, each once, by a linear congruential generator of
- * full period; programs in Lua take the same. */
-static int64_t next_key(int64_t *state)
-{
-  *state = (*state * 364641 + 54773) % ROWS;
-  return *state + 1;
 }
 
 static void read_points(sqlite3 *db, const char *sql, int64_t n, bool all)

@@ -1,0 +1,77 @@
+--- The databases that are measured: what their programs need, and where their data is.
+---
+--- open(loops, pin) makes the data, with the loops in C, where it is not there yet: what
+--- it returns has place(group), what the candidates of a group are given, data, where
+--- the table of 1,000,000 rows is, version, and close().
+---@module bench.databases
+
+local shell = require "spec.support.shell"
+
+local databases = {}
+
+local rows = 1000000
+
+local function exists(path)
+  local file = io.open(path)
+  if file then file:close() end
+  return file ~= nil
+end
+
+local function version_of(package)
+  return shell.must("pkg-config --modversion " .. package):gsub("%s+$", "")
+end
+
+-- --- SQLite ---------------------------------------------------------------------
+
+databases.sqlite = {
+  title = "SQLite",
+  package = "sqlite3",
+  modules = {
+    moonbase = "moonbase.driver.sqlite", luasql = "luasql.sqlite3", luadbi = "dbd.sqlite3",
+  },
+}
+
+function databases.sqlite.open(loops)
+  local data, written = "build/bench/data.db", "build/bench/written.db"
+  if not exists(data) then
+    io.write("making ", data, "\n")
+    shell.must(("rm -f %s.new* && %s data %s.new %d && mv %s.new %s"):format(data, loops, data,
+      rows, data, data))
+  end
+  local function place(group)
+    if not group.writes then return data end
+    shell.must(("rm -f %s %s-wal %s-shm"):format(written, written, written))
+    return written
+  end
+  return { data = data, place = place, version = "SQLite " .. version_of "sqlite3",
+    close = function() end }
+end
+
+-- --- PostgreSQL -----------------------------------------------------------------
+
+databases.postgres = {
+  title = "PostgreSQL",
+  package = "libpq",
+  modules = {
+    moonbase = "moonbase.driver.postgres", luasql = "luasql.postgres", luadbi = "dbd.postgresql",
+    pgmoon = "pgmoon",
+  },
+}
+
+-- All data fits into the server's memory, and no checkpoint comes in between.
+local settings = { "shared_buffers = 512MB", "checkpoint_timeout = 1h", "max_wal_size = 16GB" }
+
+function databases.postgres.open(loops, pin)
+  local server = require("spec.support.postgres").start(settings)
+  local url = server:url()
+  local pid = server:pid()
+  shell.must(("for pid in %d $(pgrep -P %d); do %s $pid; done"):format(pid, pid, pin))
+  shell.must(("%s data %s %d"):format(loops, shell.quote(url), rows))
+  server:psql "checkpoint"
+  local version = ("PostgreSQL %s, libpq %s"):format(
+    server:psql("show server_version"):match "%S+", version_of "libpq")
+  return { data = url, place = function() return url end, version = version,
+    close = function() server:close() end }
+end
+
+return databases

@@ -1,0 +1,3 @@
+--- Where PostgreSQL differs from what spec/support/databases.lua takes for usual.
+return {
+}
