@@ -10,34 +10,45 @@ end
 
 -- --- All rows -------------------------------------------------------------------
 
-function cases.named(place)
-  local db = open(place)
+local readers = {}
+
+function readers.named(rows)
   local sum = 0
-  measure.start()
-  for row in db:query(measure.select) do
+  for row in rows do
     sum = sum + row.id + row.x + #row.t + #row.b
   end
-  measure.stop(sum)
+  return sum
 end
 
-function cases.arrays(place)
-  local db = open(place)
+function readers.arrays(rows)
   local sum = 0
-  measure.start()
-  for row in db:query(measure.select):arrays() do
+  for row in rows:arrays() do
     sum = sum + row[1] + row[3] + #row[4] + #row[5]
   end
-  measure.stop(sum)
+  return sum
 end
 
-function cases.tuples(place)
-  local db = open(place)
+function readers.tuples(rows)
   local sum = 0
-  measure.start()
-  for _, id, _, x, t, b in db:query(measure.select):tuples() do
+  for _, id, _, x, t, b in rows:tuples() do
     sum = sum + id + x + #t + #b
   end
-  measure.stop(sum)
+  return sum
+end
+
+-- Each by text on a Database, where it is the text's first run, and prepared.
+for name, read in pairs(readers) do
+  cases[name] = function(place)
+    local db = open(place)
+    measure.start()
+    measure.stop(read(db:query(measure.select)))
+  end
+
+  cases["prepared_" .. name] = function(place)
+    local statement = open(place):connect():prepare(measure.select)
+    measure.start()
+    measure.stop(read(statement:query()))
+  end
 end
 
 -- --- One row by its key ---------------------------------------------------------

@@ -582,6 +582,8 @@ typedef struct mb_result {
   size_t n_columns;
   uint32_t columns_serial; /* moves whenever a run has other columns than the
                               one before */
+  bool beside; /* rows come in trips of their own (a server's cursor): between
+                  two fetches other requests may be sent */
 
   int64_t affected;  /* matched rows; -1: it does not apply */
   int64_t last_id;   /* the id that this run generated */

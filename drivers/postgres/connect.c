@@ -175,14 +175,6 @@ static bool has_setting(
   return value != NULL && strncmp(value, wanted, strlen(wanted)) == 0;
 }
 
-static bool needs_settings(const mb_driver_conn *conn)
-{
-  const char *zone = PQparameterStatus(conn->pq, "TimeZone");
-  return zone == NULL || strcmp(zone, conn->connector->time_zone) != 0 ||
-         !has_setting(conn, "DateStyle", "ISO") ||
-         !has_setting(conn, "standard_conforming_strings", "on");
-}
-
 static mb_status check_server(mb_driver_conn *conn, mb_error *error)
 {
   const mb_host *host = conn->host;
@@ -226,10 +218,8 @@ static mb_status begin_session(
       (unsigned)PQbackendPID(conn->pq), (unsigned)(mixed >> 32));
   pg_fill_capability(conn);
   pg_follow_settings(conn);
-  conn->needs_settings = needs_settings(conn);
-  conn->sets = conn->needs_settings;
-  return conn->sets ? pg_flush_queue(conn, settled, op, error)
-                    : settled(conn, op, error);
+  conn->sets = true;
+  return pg_flush_queue(conn, settled, op, error);
 }
 
 mb_status pg_go_on_connecting(
@@ -240,6 +230,7 @@ mb_status pg_go_on_connecting(
     if (leave_place(conn, op, error) != MB_OK)
       return MB_ERROR;
   } else {
+    conn->opening.in_tls = PQstatus(conn->pq) == CONNECTION_SSL_STARTUP;
     wants = PQconnectPoll(conn->pq);
     if (wants == PGRES_POLLING_FAILED)
       return pg_fail_connect(conn, error);

@@ -64,7 +64,7 @@ mb_status pg_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
     return MB_ERROR;
   }
   conn->resets = true;
-  conn->sets = conn->needs_settings;
+  conn->sets = true;
   *lost = MB_LOST_SETTINGS;
   return MB_DONE;
 }
@@ -77,6 +77,7 @@ static void free_memory(mb_driver_conn *conn)
   PQclear(conn->request.failure);
   PQfreemem(conn->copy.piece);
   host->release(conn->copy.sql);
+  host->release(conn->parts);
   pg_forget_heard(conn);
   pg_forget_names(conn);
   pg_arena_free(&conn->opening.texts);

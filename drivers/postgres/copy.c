@@ -10,6 +10,34 @@
 
 /* --- Beginning ---------------------------------------------------------- */
 
+static mb_status put_end(mb_driver_conn *conn, mb_op *op, mb_error *error);
+static mb_status drain(mb_driver_conn *conn, mb_op *op, mb_error *error);
+
+/* A text that was no COPY, or one in the other direction, has run: that is
+ * all. */
+static mb_status not_begun(mb_driver_conn *conn, mb_op *op, mb_error *error)
+{
+  (void)op;
+  return conn->host->fail(error, MB_USAGE,
+      "the statement is no COPY between program and server in this direction");
+}
+
+/* Ends a COPY in the direction that was not asked for. */
+static mb_status turn_back(
+    mb_driver_conn *conn, pg_copying direction, mb_op *op, mb_error *error)
+{
+  conn->copying = direction;
+  conn->copy.then = not_begun;
+  conn->copy.wrong = true;
+  if (direction == PG_COPY_IN) {
+    conn->copy.reason = "another direction was asked for";
+    return put_end(conn, op, error);
+  }
+  conn->copy.out = &conn->copy.no_data;
+  conn->copy.out_size = &conn->copy.left;
+  return drain(conn, op, error);
+}
+
 /* What COPY has answered to its text. */
 static mb_status begun(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
@@ -19,32 +47,24 @@ static mb_status begun(mb_driver_conn *conn, mb_op *op, mb_error *error)
     return status;
   PGresult *result = PQgetResult(conn->pq);
   const ExecStatusType answer = PQresultStatus(result);
-  if (answer == (wanted == PG_COPY_IN ? PGRES_COPY_IN : PGRES_COPY_OUT)) {
-    PQclear(result);
-    conn->step = NULL;
-    conn->copying = wanted;
-    return conn->copy.then != NULL ? conn->copy.then(conn, op, error)
-                                   : MB_DONE;
-  }
+  conn->step = NULL;
   if (answer == PGRES_FATAL_ERROR) {
     conn->request.failure = result;
     conn->request.failed_part = PG_PART_RUN;
-  } else {
-    PQclear(result);
+    conn->step = pg_read_request;
+    return pg_read_request(conn, op, error);
   }
-  if (answer == PGRES_COPY_IN || answer == PGRES_COPY_OUT ||
-      answer == PGRES_COPY_BOTH)
-    conn->dead = true; /* the other direction than was asked for */
-  conn->step = pg_read_request;
-  return pg_read_request(conn, op, error);
-}
-
-/* A text that was no COPY has run, and that is all. */
-static mb_status not_begun(mb_driver_conn *conn, mb_op *op, mb_error *error)
-{
-  (void)op;
-  return conn->host->fail(
-      error, MB_USAGE, "the statement is no COPY between program and server");
+  PQclear(result);
+  if (answer != PGRES_COPY_IN && answer != PGRES_COPY_OUT) {
+    conn->step = pg_read_request;
+    return pg_read_request(conn, op, error);
+  }
+  const pg_copying direction =
+      answer == PGRES_COPY_IN ? PG_COPY_IN : PG_COPY_OUT;
+  if (direction != wanted)
+    return turn_back(conn, direction, op, error);
+  conn->copying = wanted;
+  return conn->copy.then != NULL ? conn->copy.then(conn, op, error) : MB_DONE;
 }
 
 static mb_status send_copy(mb_driver_conn *conn, mb_op *op, mb_error *error)
@@ -73,6 +93,7 @@ static mb_status begin(mb_driver_conn *conn, pg_copying direction,
   copy[size] = '\0';
   conn->copy.sql = copy;
   conn->copy.wanted = direction;
+  conn->copy.wrong = false;
   if (conn->copying == PG_COPY_NONE && pg_has_queue(conn))
     return pg_flush_queue(conn, send_copy, op, error);
   return send_copy(conn, op, error);
@@ -216,7 +237,7 @@ static mb_status get(mb_driver_conn *conn, mb_op *op, mb_error *error)
     return MB_ROW;
   }
   conn->copying = PG_COPY_NONE;
-  conn->request.then = NULL;
+  conn->request.then = conn->copy.wrong ? not_begun : NULL;
   conn->step = pg_read_request;
   return pg_read_request(conn, op, error);
 }

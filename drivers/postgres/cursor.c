@@ -14,6 +14,7 @@ static const char form[] = "declare %s no scroll cursor for ";
 static mb_status took_block(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->current;
+  stmt->result->beside = true;
   stmt->cursor_at_end = stmt->n_rows < stmt->fetch_size;
   stmt->result->affected = -1;
   if (stmt->n_rows == 0)
@@ -31,12 +32,12 @@ static mb_status send_fetch(mb_driver_stmt *stmt, mb_error *error)
   conn->request.result = stmt->result;
   conn->request.whole = true;
   conn->request.then = took_block;
-  stmt->is_binary = stmt->described && stmt->binary;
+  const bool binary = stmt->described && stmt->binary;
   (void)snprintf(text, sizeof text, "fetch %lld from %s",
       (long long)stmt->fetch_size, stmt->cursor);
   return pg_add_part(conn,
       PQsendQueryParams(
-          conn->pq, text, 0, NULL, NULL, NULL, NULL, stmt->is_binary),
+          conn->pq, text, 0, NULL, NULL, NULL, NULL, binary),
       PG_PART_RUN, error);
 }
 
@@ -99,7 +100,8 @@ mb_status pg_close_cursor(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
   char text[40];
   stmt->declared = false;
   pg_clear_rows(stmt);
-  /* It has ended with its transaction. */
+  /* It has ended with its transaction; or it will, where rows of another
+   * statement are in the way. */
   if (PQtransactionStatus(conn->pq) != PQTRANS_INTRANS)
     return MB_DONE;
   (void)snprintf(text, sizeof text, "close %s", stmt->cursor);

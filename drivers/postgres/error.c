@@ -328,8 +328,10 @@ mb_status pg_fail_connect(mb_driver_conn *conn, mb_error *error)
   /* There was no connection that could be lost. */
   if (error->class == MB_CONNECTION_LOST || error->class == MB_ENGINE)
     error->class = MB_CONNECTIVITY;
+  if (conn->pq != NULL && PQconnectionNeedsPassword(conn->pq))
+    error->class = MB_PERMISSION;
   error->flags = MB_CONNECTION_DEAD;
-  if (code[0] == '\0' && conn->connector->verifies)
+  if (conn->opening.in_tls && conn->connector->verifies)
     set(host, error, MB_HINT,
         "a host that is not this machine is verified by TLS: name its "
         "authority as sslrootcert, or write tls = \"require\", \"prefer\" or "

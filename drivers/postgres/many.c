@@ -119,7 +119,8 @@ static mb_status send_all(mb_driver_conn *conn, mb_op *op, mb_error *error)
   conn->request.many = true;
   conn->request.feed = feed;
   conn->request.then = sent_all;
-  conn->request.parts[conn->request.n_parts++] = PG_PART_RUN;
+  if (pg_add_part(conn, 1, PG_PART_RUN, error) != MB_OK)
+    return MB_ERROR;
   conn->step = pg_read_request;
   return pg_read_request(conn, op, error);
 }

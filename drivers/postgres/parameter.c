@@ -15,7 +15,6 @@
 #define NUMBER_ROOM 32
 /* What a message may hold, with room for all that is not a value. */
 #define SIZE_LIMIT ((size_t)1023 * 1024 * 1024)
-#define N_LIMIT 65535
 
 /* One parameter, on its way. */
 struct slot {
@@ -205,12 +204,18 @@ static mb_status write_value(mb_driver_conn *conn, const pg_type *type,
   }
 }
 
+mb_status pg_refuse_parameters(const mb_host *host, mb_error *error)
+{
+  return host->fail(error, MB_SYNTAX,
+      "a statement has at most %d parameters on PostgreSQL",
+      PG_PARAMETERS_MAX);
+}
+
 static mb_status make_room(
     mb_driver_conn *conn, size_t n, pg_params *out, mb_error *error)
 {
-  if (n > N_LIMIT)
-    return conn->host->fail(error, MB_USAGE,
-        "a statement has at most %d parameters on PostgreSQL", N_LIMIT);
+  if (n > PG_PARAMETERS_MAX)
+    return pg_refuse_parameters(conn->host, error);
   *out = (pg_params){.n = (int)n};
   if (n == 0)
     return MB_OK;

@@ -59,7 +59,12 @@ typedef enum pg_part {
   PG_PART_SYNC      /* the end of what fails together */
 } pg_part;
 
-#define PG_PARTS_MAX 48
+/* A part that was sent, and whose it is; NULL: of nobody any more, or a text's. */
+typedef struct pg_sent {
+  pg_part part;
+  mb_driver_stmt *stmt;
+} pg_sent;
+
 #define PG_CLOSES_MAX 16 /* statements that are closed with one request */
 
 /* Goes on with a call that waited. */
@@ -68,17 +73,19 @@ typedef mb_status pg_step(
 
 /* The request in flight. */
 typedef struct pg_request {
-  unsigned char parts[PG_PARTS_MAX]; /* of pg_part */
-  unsigned n_parts, at;
+  size_t n_parts, at; /* of the connection's parts */
   bool pipelined;
   bool sent;    /* bytes may have reached the server */
   bool discard; /* nobody wants the rows */
   bool whole;   /* rows come in one piece */
+  bool undone;  /* COMMIT was answered by ROLLBACK */
   bool broken;  /* a row could not be given: out of memory */
-  bool asked;   /* to be cancelled, by finish */
+  bool may_ask; /* to be cancelled, when much is left */
   bool stopped; /* its rows are thrown away, since it was told to stop */
   bool begins;  /* it carries BEGIN */
   bool many;    /* its run is one of those of execute_many */
+  bool stepwise; /* each run is answered by itself: between pipeline_begin and
+                    pipeline_end */
   size_t repeat; /* runs that are still to be answered */
   /* Sends more, when libpq's buffer is empty; NULL: all was sent. */
   mb_status (*feed)(mb_driver_conn *conn, mb_error *error);
@@ -121,6 +128,7 @@ struct mb_driver_conn {
     int64_t share_end_ns;   /* when its share of the time is over */
     uint64_t socket_number; /* of the file behind the socket; 0: none */
     const char *password;
+    bool in_tls; /* it is TLS that is being agreed on */
     pg_arena texts;
   } opening;
 
@@ -128,13 +136,14 @@ struct mb_driver_conn {
   pg_step *step;
   uint32_t fd_serial;
   pg_request request;
+  pg_sent *parts;
+  size_t parts_room;
   pg_arena sending;
 
   /* What travels with the next request. */
   pg_name *closing;
   bool resets;         /* the session is to be made as new */
   bool sets;           /* what it needs is to be set */
-  bool needs_settings; /* its defaults are not what is needed */
   char begin[96];      /* BEGIN with its options; empty: none */
   bool in_transaction; /* before the request, or by it */
 
@@ -149,6 +158,7 @@ struct mb_driver_conn {
   struct {
     char *sql;
     pg_copying wanted;
+    bool wrong; /* it went in the other direction */
     const char *data; /* to be put */
     size_t left;
     const char *reason; /* to end it badly; NULL: it ends well */
@@ -159,7 +169,9 @@ struct mb_driver_conn {
     pg_step *then;
   } copy;
   mb_driver_stmt *streaming; /* whose rows are coming */
+  mb_driver_stmt *ran;       /* in a pipeline, the one that was answered last */
   mb_driver_stmt *current;   /* whose call goes on in several requests */
+  mb_driver_stmt **next_out; /* of pipeline_next */
   unsigned last_cursor;
 
   /* Of execute_many. */
@@ -220,6 +232,8 @@ typedef struct pg_type {
   Oid element; /* of an array */
 } pg_type;
 
+#define PG_PARAMETERS_MAX 65535
+
 #define PG_OID_BYTEA 17
 #define PG_OID_BYTEA_ARRAY 1001
 
@@ -273,6 +287,7 @@ struct mb_driver_stmt {
   char cursor[24];
   bool declared;
   bool cursor_at_end;
+  bool is_commit; /* what ROLLBACK is no good answer to */
   int64_t loaded; /* PG_SOURCE_COPY_END */
   bool given;
 };
@@ -410,6 +425,8 @@ typedef struct pg_judgement {
   bool is_query;    /* what a cursor can be declared for */
   bool is_copy;     /* COPY */
   bool is_huge;     /* it may have very many parameters */
+  bool is_commit;
+  bool is_too_much; /* it has more than there can be */
   bool is_transfer; /* COPY from or to the client */
 } pg_judgement;
 pg_judgement pg_judge(const char *sql, size_t size);
@@ -471,6 +488,7 @@ typedef struct pg_params {
   size_t size; /* of all */
 } pg_params;
 
+mb_status pg_refuse_parameters(const mb_host *host, mb_error *error);
 /* Writes the values.  types: of the parameters, where they are known. */
 mb_status pg_write_params(mb_driver_conn *conn, const pg_type *const *types,
     const mb_value *values, size_t n, pg_params *out, mb_error *error);
@@ -557,6 +575,11 @@ bool pg_set_cancel_session(mb_driver_cancel *handle, PGconn *pq);
 /* The connection ends; after a fork in the child the lock is not touched. */
 void pg_end_cancel(mb_driver_cancel *handle, bool inherited);
 
+/* Frees what a request held, whose statement is closed. */
+void pg_disown_parts(mb_driver_conn *conn, const mb_driver_stmt *stmt);
+/* Adds a run to the pipeline, with all that it needs. */
+mb_status pg_queue_run(mb_driver_stmt *stmt, mb_error *error);
+
 /* --- copy.c, pipeline.c, many.c, cursor.c, command.c -------------------- */
 
 mb_status pg_copy_in_begin(mb_driver_conn *conn, const char *sql, size_t size,
@@ -577,6 +600,12 @@ mb_status pg_fetch_special(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error);
 mb_status pg_finish_special(
     mb_driver_stmt *stmt, mb_op *op, mb_error *error);
+mb_status pg_pipeline_begin(mb_driver_conn *conn, mb_error *error);
+mb_status pg_pipeline_sync(mb_driver_conn *conn, mb_op *op, mb_error *error);
+mb_status pg_pipeline_next(mb_driver_conn *conn, mb_driver_stmt **stmt,
+    mb_result *result, mb_op *op, mb_error *error);
+mb_status pg_pipeline_end(mb_driver_conn *conn, mb_op *op, mb_error *error);
+
 mb_status pg_execute_many(mb_driver_stmt *stmt, const mb_value *params,
     size_t n, size_t rows, mb_result *result, mb_op *op, mb_error *error);
 /* One of its rows was run. */

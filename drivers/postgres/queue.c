@@ -23,9 +23,14 @@ static const char *const reset[] = {
     "discard sequences",
 };
 
+/* What values are written by; a role, a database or a server may prefer
+ * something else, and not all of it is told by the server. */
 static const char settings[] =
     "select set_config('TimeZone', $1, false), "
     "set_config('DateStyle', 'ISO', false), "
+    "set_config('IntervalStyle', 'postgres', false), "
+    "set_config('bytea_output', 'hex', false), "
+    "set_config('extra_float_digits', '1', false), "
     "set_config('standard_conforming_strings', 'on', false)";
 
 /* Names are closed where that cannot harm: a name that is not there would make a

@@ -12,6 +12,9 @@
 
 /* How many rows come in one result, where libpq can do that. */
 #define CHUNK_ROWS 64
+/* So many that nobody wants are listened to before the server is asked to stop:
+ * that is dearer than most of what is left. */
+#define ENOUGH_ROWS 1000
 
 /* --- Waiting ------------------------------------------------------------ */
 
@@ -41,7 +44,8 @@ mb_status pg_pump(mb_driver_conn *conn, mb_op *op, mb_error *error)
   /* While both sides have something to say the server must be listened to. */
   return pg_wait(conn, op,
       unsent > 0 ? MB_READABLE_FD | MB_WRITABLE_FD : MB_READABLE_FD,
-      conn->request.asked ? MB_WAIT_ASK : 0);
+      conn->request.may_ask && conn->request.rows >= ENOUGH_ROWS ? MB_WAIT_ASK
+                                                                : 0);
 }
 
 /* --- Sending ------------------------------------------------------------ */
@@ -51,8 +55,12 @@ mb_status pg_begin_request(mb_driver_conn *conn, bool several, mb_error *error)
   if (conn->copying != PG_COPY_NONE)
     return conn->host->fail(error, MB_USAGE,
         "a COPY is going on on this connection: end it first");
+  if (conn->request.stepwise)
+    return conn->host->fail(error, MB_USAGE, "a pipeline is open: end it first");
   if (conn->dead)
     return pg_fail_lost(conn, error);
+  if (conn->request.at < conn->request.n_parts)
+    return conn->host->fail(error, MB_USAGE, "rows are open on this connection");
   const bool queued = pg_has_queue(conn);
   PQclear(conn->request.failure);
   conn->in_transaction =
@@ -65,13 +73,35 @@ mb_status pg_begin_request(mb_driver_conn *conn, bool several, mb_error *error)
   return queued ? pg_send_queue(conn, error) : MB_OK;
 }
 
+static bool make_room(mb_driver_conn *conn)
+{
+  if (conn->request.n_parts < conn->parts_room)
+    return true;
+  const size_t room = conn->parts_room == 0 ? 32 : 2 * conn->parts_room;
+  pg_sent *parts =
+      conn->host->reallocate(conn->parts, room * sizeof *conn->parts);
+  if (parts == NULL)
+    return false;
+  conn->parts = parts;
+  conn->parts_room = room;
+  return true;
+}
+
+void pg_disown_parts(mb_driver_conn *conn, const mb_driver_stmt *stmt)
+{
+  for (size_t i = conn->request.at; i < conn->request.n_parts; i++)
+    if (conn->parts[i].stmt == stmt)
+      conn->parts[i].stmt = NULL;
+}
+
 mb_status pg_add_part(
     mb_driver_conn *conn, int sent, pg_part part, mb_error *error)
 {
   pg_request *request = &conn->request;
-  if (sent == 1 && request->n_parts < PG_PARTS_MAX) {
+  if (sent == 1 && make_room(conn)) {
     request->sent = true;
-    request->parts[request->n_parts++] = (unsigned char)part;
+    conn->parts[request->n_parts++] =
+        (pg_sent){.part = part, .stmt = request->stmt};
     return MB_OK;
   }
   if (PQstatus(conn->pq) == CONNECTION_BAD)
@@ -88,7 +118,7 @@ static void want_rows(mb_driver_conn *conn)
 {
   const pg_request *request = &conn->request;
   if (request->at >= request->n_parts ||
-      request->parts[request->at] != PG_PART_RUN || request->whole ||
+      conn->parts[request->at].part != PG_PART_RUN || request->whole ||
       request->many)
     return;
 #ifdef LIBPQ_HAS_CHUNK_MODE
@@ -158,8 +188,7 @@ static void follow_tag(mb_driver_conn *conn, const PGresult *result)
     return;
   conn->names_epoch++;
   pg_forget_names(conn);
-  conn->sets = strcmp(tag, "DISCARD ALL") == 0 && conn->needs_settings &&
-               PQtransactionStatus(conn->pq) == PQTRANS_IDLE;
+  conn->sets = strcmp(tag, "DISCARD ALL") == 0;
 }
 
 /* --- Reading ------------------------------------------------------------ */
@@ -187,6 +216,8 @@ static void take_rows(
       status == PGRES_EMPTY_QUERY) {
     if (request->result != NULL)
       pg_note_totals(result, has_rows, request->result);
+    request->undone = stmt != NULL && stmt->is_commit &&
+                      is_tag(PQcmdStatus(result), "ROLLBACK");
     follow_tag(conn, result);
   }
 }
@@ -208,7 +239,7 @@ static void next_part(mb_driver_conn *conn)
 {
   pg_request *request = &conn->request;
   if (request->many && request->repeat > 0 &&
-      request->parts[request->at] == PG_PART_RUN) {
+      conn->parts[request->at].part == PG_PART_RUN) {
     if (request->failure == NULL)
       pg_count_row(conn);
     if (--request->repeat > 0 || request->feed != NULL)
@@ -229,7 +260,7 @@ static bool take_answer(
     mb_driver_conn *conn, PGresult *result, mb_error *error)
 {
   pg_request *request = &conn->request;
-  const pg_part part = (pg_part)request->parts[request->at];
+  const pg_part part = conn->parts[request->at].part;
   switch (PQresultStatus(result)) {
   case PGRES_PIPELINE_SYNC:
     PQclear(result);
@@ -245,6 +276,8 @@ static bool take_answer(
     refuse_copy(conn);
     break;
   case PGRES_PIPELINE_ABORTED:
+    if (part == PG_PART_PREPARE && request->stmt != NULL)
+      pg_forget_prepared(request->stmt);
     break;
   default:
     if (part == PG_PART_PREPARE && request->stmt != NULL)
@@ -259,6 +292,7 @@ static bool take_answer(
     take_rows(conn, result, error);
     if (request->stmt != NULL && !request->discard && PQntuples(result) > 0) {
       request->stmt->rows = result;
+      request->stmt->is_binary = PQfformat(result, 0) != 0;
       request->stmt->row_at = 0;
       request->stmt->n_rows = PQntuples(result);
       return !request->whole;
@@ -356,6 +390,12 @@ static mb_status conclude(mb_driver_conn *conn, mb_op *op, mb_error *error)
     error->flags |= MB_SENT;
     return MB_ERROR;
   }
+  if (request->undone) {
+    conn->host->fail(error, MB_ENGINE,
+        "not committed: the transaction had failed and was rolled back");
+    error->flags = MB_SENT;
+    return MB_ERROR;
+  }
   if (request->stopped)
     return conn->host->fail(error, MB_CANCELED, "stopped");
   if (request->stmt != NULL && !request->discard)
@@ -377,6 +417,42 @@ static mb_status break_off(mb_driver_conn *conn, mb_error *error)
   if (request->failure != NULL)
     return report(conn, error);
   return pg_fail_lost(conn, error);
+}
+
+/* Of a pipeline, the statement whose answer comes. */
+static void enter_part(mb_driver_conn *conn)
+{
+  pg_request *request = &conn->request;
+  const pg_sent *sent = &conn->parts[request->at];
+  request->stmt = sent->stmt;
+  request->text = sent->stmt != NULL ? sent->stmt->sql : NULL;
+}
+
+/* One run of a pipeline has ended. */
+static mb_status end_run(mb_driver_conn *conn, mb_error *error)
+{
+  pg_request *request = &conn->request;
+  mb_driver_stmt *stmt = request->stmt;
+  const bool broken = request->broken;
+  conn->step = NULL;
+  request->discard = request->broken = request->undone = false;
+  request->rows = 0;
+  if (broken)
+    return pg_out_of_memory(conn->host, error);
+  if (stmt != NULL && request->result != NULL)
+    pg_give_columns(stmt, request->result);
+  conn->ran = stmt;
+  return MB_DONE;
+}
+
+/* Everything up to a sync was read. */
+static mb_status end_segment(mb_driver_conn *conn, mb_error *error)
+{
+  conn->step = NULL;
+  conn->ran = NULL;
+  pg_hear(conn);
+  pg_follow_settings(conn);
+  return conn->request.failure != NULL ? report(conn, error) : MB_DONE;
 }
 
 /* Behind the last part.  In a pipeline the sync was the last. */
@@ -404,8 +480,18 @@ mb_status pg_read_request(mb_driver_conn *conn, mb_op *op, mb_error *error)
     if (result == NULL) {
       if (PQstatus(conn->pq) == CONNECTION_BAD)
         return break_off(conn, error);
+      const bool ran = conn->parts[request->at].part == PG_PART_RUN;
       next_part(conn);
+      if (request->stepwise && ran && request->failure == NULL)
+        return end_run(conn, error);
       continue;
+    }
+    if (request->stepwise)
+      enter_part(conn);
+    if (request->stepwise && PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+      PQclear(result);
+      next_part(conn);
+      return end_segment(conn, error);
     }
     if (!take_answer(conn, result, error))
       continue;
@@ -417,7 +503,8 @@ mb_status pg_read_request(mb_driver_conn *conn, mb_op *op, mb_error *error)
       continue;
     }
     if (request->row == NULL) {
-      pg_give_columns(request->stmt, request->stmt->result);
+      pg_give_columns(request->stmt,
+          request->stepwise ? request->result : request->stmt->result);
       return MB_ROW;
     }
     if (pg_give_row(request->stmt, request->row))

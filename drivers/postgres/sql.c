@@ -11,6 +11,8 @@
 
 /* libpq before 17 takes a longer description for a broken connection. */
 #define DESCRIBED_MAX 7000
+/* Longer texts are taken for what is worst. */
+#define LONG_TEXT 1000000
 
 static bool is_letter(char byte)
 {
@@ -84,11 +86,14 @@ static bool has_any(const char *at, const char *end, const char *words)
   return false;
 }
 
-static size_t count_dollars(const char *sql, size_t size)
+/* Counts what looks like a parameter; *beyond: one is $65536. */
+static size_t count_dollars(const char *sql, size_t size, bool *beyond)
 {
   size_t n = 0;
   const char *end = sql + size;
+  *beyond = false;
   while (sql < end && (sql = memchr(sql, '$', (size_t)(end - sql))) != NULL) {
+    *beyond |= has_word(sql, end, "$65536");
     n++;
     sql++;
   }
@@ -108,35 +113,52 @@ static bool is_one_of(const char *words, const char *word)
   return false;
 }
 
-pg_judgement pg_judge(const char *sql, size_t size)
+/* The first word in small letters; cut where it is longer than any that
+ * matters. */
+static void read_word(const char *at, const char *end, char *out, size_t room)
 {
-  const char *end = sql + size;
-  const char *at = skip_blank(sql, end, false);
-  pg_judgement judgement = {.empty = at == end};
-  at = skip_blank(at, end, true);
-  char first[16] = "";
   size_t length = 0;
-  while (at + length < end && is_letter(at[length]) &&
-         length + 1 < sizeof first) {
-    first[length] = lower(at[length]);
+  while (at + length < end && is_letter(at[length]) && length + 1 < room) {
+    out[length] = lower(at[length]);
     length++;
   }
-  first[length] = '\0';
+  out[length] = '\0';
+}
+
+static void judge_words(const char *at, const char *end, const char *first,
+    pg_judgement *judgement)
+{
   const bool read = is_one_of("select values table show explain with", first);
   const bool write =
       is_one_of("insert update delete merge begin start commit end rollback "
                 "abort savepoint release",
           first);
   const bool changes = has_any(at, end, "insert update delete merge into");
-  judgement.reads_only = read && !changes && !has_any(at, end, "for analyze");
-  judgement.is_query =
+  judgement->reads_only = read && !changes && !has_any(at, end, "for analyze");
+  judgement->is_query =
       !changes && is_one_of("select values table with", first);
-  judgement.changes_session =
+  judgement->changes_session =
       !(read || write) || (read && has_any(at, end, "into")) ||
       has_any(at, end, "set_config advisory currval lastval");
-  judgement.is_huge = count_dollars(sql, size) > DESCRIBED_MAX;
+  judgement->is_transfer =
+      judgement->is_copy && has_any(at, end, "stdin stdout");
+}
+
+pg_judgement pg_judge(const char *sql, size_t size)
+{
+  char first[16];
+  bool beyond;
+  const char *end = sql + size;
+  const char *at = skip_blank(sql, end, false);
+  pg_judgement judgement = {.empty = at == end, .changes_session = true};
+  at = skip_blank(at, end, true);
+  read_word(at, end, first, sizeof first);
+  const size_t dollars = count_dollars(sql, size, &beyond);
+  judgement.is_huge = dollars > DESCRIBED_MAX;
+  judgement.is_too_much = dollars > PG_PARAMETERS_MAX && beyond;
   judgement.is_copy = strcmp(first, "copy") == 0;
-  judgement.is_transfer =
-      judgement.is_copy && has_any(at, end, "stdin stdout");
+  judgement.is_commit = is_one_of("commit end", first);
+  if (size <= LONG_TEXT)
+    judge_words(at, end, first, &judgement);
   return judgement;
 }

@@ -38,6 +38,8 @@ mb_status pg_prepare(mb_driver_conn *conn, const char *sql, size_t size,
     return conn->host->fail(error, MB_USAGE,
         "COPY from or to the program itself is not run as a statement: see "
         "copy_from and copy_to of moonbase.postgres");
+  if (judgement.is_too_much)
+    return pg_refuse_parameters(conn->host, error);
   mb_driver_stmt *stmt = pg_make_statement(conn, PG_SOURCE_SQL, error);
   if (stmt == NULL)
     return MB_ERROR;
@@ -52,6 +54,7 @@ mb_status pg_prepare(mb_driver_conn *conn, const char *sql, size_t size,
   stmt->is_query = judgement.is_query;
   stmt->is_copy = judgement.is_copy;
   stmt->is_huge = judgement.is_huge;
+  stmt->is_commit = judgement.is_commit;
   prepared->reads_only = judgement.reads_only;
   prepared->changes_session = judgement.changes_session;
   *out = stmt;
@@ -70,6 +73,7 @@ void pg_close_statement(mb_driver_stmt *stmt)
   mb_driver_conn *conn = stmt->conn;
   const mb_host *host = conn->host;
   pg_drop_prepared(stmt);
+  pg_disown_parts(conn, stmt);
   if (conn->request.stmt == stmt) {
     /* In the middle of a run: the connection is about to be closed. */
     conn->request.stmt = NULL;
@@ -103,7 +107,6 @@ static mb_status send_text(mb_driver_stmt *stmt, mb_error *error)
   if (pg_write_params(
           conn, types, stmt->params, stmt->n_params, &params, error) != MB_OK)
     return MB_ERROR;
-  stmt->is_binary = false;
   return pg_add_part(conn,
       PQsendQueryParams(conn->pq, stmt->sql, params.n,
           stmt->described ? stmt->type_oids : params.types, params.values,
@@ -119,10 +122,10 @@ static mb_status send_prepared(
   if (pg_write_params(
           conn, types, stmt->params, stmt->n_params, &params, error) != MB_OK)
     return MB_ERROR;
-  stmt->is_binary = stmt->prepared && stmt->described && stmt->binary;
+  const bool binary = stmt->prepared && stmt->described && stmt->binary;
   return pg_add_part(conn,
       PQsendQueryPrepared(conn->pq, stmt->name, params.n, params.values,
-          params.lengths, params.formats, stmt->is_binary),
+          params.lengths, params.formats, binary),
       PG_PART_RUN, error);
 }
 
@@ -138,29 +141,48 @@ static mb_status send_both(mb_driver_stmt *stmt, mb_error *error)
   return send_prepared(stmt, NULL, error);
 }
 
+/* Whether it goes as a text: the first time, and where nothing is kept. */
+static bool goes_unprepared(const mb_driver_stmt *stmt)
+{
+  return !stmt->prepared && (!stmt->was_run || !pg_may_keep(stmt));
+}
+
+/* A statement's own types are what its values are written as. */
+static mb_status check_count(const mb_driver_stmt *stmt, mb_error *error)
+{
+  if (!stmt->described || stmt->n_types == stmt->n_params)
+    return MB_OK;
+  return stmt->conn->host->fail(error, MB_USAGE,
+      "the statement has %zu parameters, but %zu were given", stmt->n_types,
+      stmt->n_params);
+}
+
+mb_status pg_queue_run(mb_driver_stmt *stmt, mb_error *error)
+{
+  mb_status status = MB_OK;
+  if (stmt->name[0] != '\0' || stmt->prepared)
+    status = send_prepared(stmt, stmt->prepared ? stmt->types : NULL, error);
+  else if (goes_unprepared(stmt))
+    status = send_text(stmt, error);
+  else
+    status = send_both(stmt, error);
+  if (status == MB_OK)
+    stmt->was_run = true;
+  return status;
+}
+
 static mb_status run(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->current;
-  /* A statement's own types are what its values are written as. */
-  const bool known = stmt->described && stmt->n_types == stmt->n_params;
-  const bool first = !stmt->prepared && (!stmt->was_run || !pg_may_keep(stmt));
-  if (stmt->described && !known)
-    return conn->host->fail(error, MB_USAGE,
-        "the statement has %zu parameters, but %zu were given", stmt->n_types,
-        stmt->n_params);
-  if (pg_begin_request(conn, !first && !stmt->prepared, error) != MB_OK)
+  if (check_count(stmt, error) != MB_OK ||
+      pg_begin_request(conn, !stmt->prepared && !goes_unprepared(stmt),
+          error) != MB_OK)
     return MB_ERROR;
   conn->request.stmt = stmt;
   conn->request.text = stmt->sql;
   conn->request.result = stmt->result;
-  mb_status status = MB_OK;
-  if (stmt->prepared)
-    status = send_prepared(stmt, stmt->types, error);
-  else
-    status = first ? send_text(stmt, error) : send_both(stmt, error);
-  if (status != MB_OK)
+  if (pg_queue_run(stmt, error) != MB_OK)
     return MB_ERROR;
-  stmt->was_run = true;
   stmt->running = true;
   conn->streaming = stmt;
   return pg_end_request(conn, op, error);
@@ -180,6 +202,19 @@ static mb_status ask_first(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
   return pg_ask_types(stmt, run, op, error);
 }
 
+/* Adds a run to the pipeline that is open. */
+static mb_status queue(mb_driver_stmt *stmt, mb_error *error)
+{
+  if (check_count(stmt, error) != MB_OK)
+    return MB_ERROR;
+  if (!stmt->described && pg_wants_types(stmt->params, stmt->n_params))
+    return stmt->conn->host->fail(error, MB_USAGE,
+        "a text with a backslash, or one that is not UTF-8, may be meant as "
+        "bytes: in a pipeline it wants a statement that was described");
+  stmt->conn->request.stmt = stmt;
+  return pg_queue_run(stmt, error);
+}
+
 mb_status pg_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
     const mb_execute_options *options, mb_result *result, mb_op *op,
     mb_error *error)
@@ -191,11 +226,14 @@ mb_status pg_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   stmt->fetch_size = options != NULL ? options->fetch_size : 0;
   pg_clear_rows(stmt);
   conn->current = stmt;
-  if (stmt->epoch != conn->names_epoch)
+  if (stmt->epoch != conn->names_epoch ||
+      (stmt->name[0] != '\0' && !pg_may_keep(stmt)))
     pg_forget_prepared(stmt);
   if (stmt->described && stmt->n_types == n &&
       !pg_takes(stmt->types, params, n))
     pg_drop_prepared(stmt);
+  if (conn->request.stepwise)
+    return queue(stmt, error);
   pg_step *first =
       stmt->fetch_size > 0 && stmt->is_query ? pg_open_cursor : run;
   if (stmt->is_copy && pg_has_queue(conn))
@@ -248,9 +286,6 @@ mb_status pg_fetch(
 
 /* --- Ending early ------------------------------------------------------- */
 
-/* When a server may be asked to stop, rather than listened to. */
-#define ENOUGH_ROWS 1000
-
 /* A plain read that has failed since has not changed anything. */
 static mb_status ended(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
@@ -280,7 +315,8 @@ mb_status pg_finish(
     conn->step = pg_read_request;
     return pg_read_request(conn, op, error);
   }
-  request->asked = !conn->in_transaction && request->rows >= ENOUGH_ROWS;
+  request->may_ask = !conn->in_transaction;
+  request->rows = 0;
   conn->step = ended;
   return ended(conn, op, error);
 }

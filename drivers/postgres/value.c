@@ -52,24 +52,24 @@ static bool read_integer(const char *data, size_t size, mb_value *out)
       out, negative ? (int64_t)((uint64_t)0 - value) : (int64_t)value);
 }
 
-/* One more than the value of a digit; 0: it is none.  A table, because digits
- * come by chance, and no branch would be guessed. */
-static const unsigned char hex_digits[256] = {['0'] = 1,
-    ['1'] = 2,
-    ['2'] = 3,
-    ['3'] = 4,
-    ['4'] = 5,
-    ['5'] = 6,
-    ['6'] = 7,
-    ['7'] = 8,
-    ['8'] = 9,
-    ['9'] = 10,
-    ['a'] = 11,
-    ['b'] = 12,
-    ['c'] = 13,
-    ['d'] = 14,
-    ['e'] = 15,
-    ['f'] = 16};
+/* Sixteen more than the value of a digit; 0: it is none.  A table, because
+ * digits come by chance, and no branch would be guessed. */
+static const unsigned char hex_digits[256] = {['0'] = 16,
+    ['1'] = 17,
+    ['2'] = 18,
+    ['3'] = 19,
+    ['4'] = 20,
+    ['5'] = 21,
+    ['6'] = 22,
+    ['7'] = 23,
+    ['8'] = 24,
+    ['9'] = 25,
+    ['a'] = 26,
+    ['b'] = 27,
+    ['c'] = 28,
+    ['d'] = 29,
+    ['e'] = 30,
+    ['f'] = 31};
 
 /* \x68690a */
 static bool read_hex(
@@ -78,14 +78,14 @@ static bool read_hex(
   char *bytes = pg_arena_take(texts, size / 2 + 1);
   if (bytes == NULL || size % 2 != 0)
     return false;
-  bool valid = true;
+  unsigned all = 16;
   for (size_t i = 0; i < size / 2; i++) {
     const unsigned high = hex_digits[(unsigned char)data[2 * i]];
     const unsigned low = hex_digits[(unsigned char)data[2 * i + 1]];
-    valid &= high != 0 && low != 0;
-    bytes[i] = (char)(high * 16 + low - 17);
+    all &= high & low;
+    bytes[i] = (char)(unsigned char)(high << 4 | (low & 15));
   }
-  return valid && give_bytes(out, MB_BLOB, bytes, size / 2);
+  return all != 0 && give_bytes(out, MB_BLOB, bytes, size / 2);
 }
 
 /* hi\012\\, which bytea_output = escape gives. */

@@ -171,7 +171,11 @@ end
 
 local function insert_text(x, table_name, columns, given)
   local into = table_name
-  if type(table_name) == "string" then into = sql.identifier(table_name) end
+  if type(table_name) == "string" then
+    into = sql.identifier(table_name)
+  elseif not is_fragment(table_name) then
+    errors.usage("bulk_insert wants the name of a table, and got a %s", type(table_name))
+  end
   if type(columns) ~= "table" or next(columns) == nil then
     errors.usage "bulk_insert wants the list of the columns"
   end

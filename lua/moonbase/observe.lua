@@ -346,6 +346,7 @@ local function tell_from_pool(db, state, raw, source)
     event.reason, event.traceback, event.source = "age", raw.text, nil
   elseif raw.kind == "notice" then
     event.severity, event.message, event.source = raw.severity, raw.message, source
+    event["db.response.status_code"] = raw.code
   elseif raw.class then
     event["error.type"], event.message = raw.class, raw.text
     event["db.response.status_code"] = raw.code

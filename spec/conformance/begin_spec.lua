@@ -117,12 +117,13 @@ for _, database in ipairs(require "spec.support.databases") do
       it("that only reads refuses to write, and its connection writes afterwards", function()
         local conn = db:connect()
         insert(conn)
-        conn:transaction(function(tx)
+        for _, write in ipairs { "insert into item (name) values ('a')", "delete from item" } do
+          local tx = conn:begin { read_only = true }
           assert.equal(1, count(tx))
-          local err = expect.raised("ReadOnlyError", nil, insert, tx)
+          local err = expect.raised("ReadOnlyError", nil, tx.exec, tx, write)
           assert.is_false(err.connection_dead)
-          expect.raised("ReadOnlyError", nil, tx.exec, tx, "delete from item")
-        end, { read_only = true })
+          tx:rollback()
+        end
         insert(conn)
         assert.equal(2, count(conn))
         conn:close()

@@ -468,7 +468,9 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.same({ "done", n = 1 }, quiet:execute(list, { key = "k" }))
       assert.equal(1, runs)
       expect.returned("ConstraintError", "command 1",
-        quiet:execute({ Add { name = nil } }, { key = "other" }))
+        quiet:execute({ function(tx)
+          tx:exec "insert into item (name) values (null)"
+        end }, { key = "other" }))
     end)
 
     it("gives nil and the error where errors are returned and the database cannot be asked",

@@ -29,7 +29,7 @@ for _, database in ipairs(require "spec.support.databases") do
     end
 
     it("name a unique constraint, its table and its column", function()
-      local err = fails "insert into parent (code) values ('one')"
+      local err = fails "insert into parent (id, code) values (2, 'one')"
       assert.equal("unique", err.constraint_kind)
       assert.equal("parent", err.table)
       assert.equal("code", err.column)
@@ -111,7 +111,7 @@ for _, database in ipairs(require "spec.support.databases") do
       local err = fails "insert into item (name) values (null)"
       assert.equal(db:capability().driver, err.driver)
       assert.is_string(err.code)
-      assert.is_number(err.native_code)
+      assert.equal(database.quirks.native_codes and "number" or "nil", type(err.native_code))
       assert.equal("statement", err.origin)
     end)
 

@@ -80,7 +80,7 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("take nil for NULL", function()
-      assert.same({ "pen", "ink", "cup" }, names(sql("? is null", nil)))
+      assert.same({ "pen", "ink", "cup" }, names(sql(database:text "{?:text} is null", nil)))
       assert.same({ "cup" }, names(sql("coalesce(price, ?) is null", nil)))
     end)
 
@@ -189,7 +189,9 @@ for _, database in ipairs(require "spec.support.databases") do
       expect.raised("UsageError", "did you mean", names, sql("1 = :name", { nmae = 1 }))
       expect.raised("UsageError", "give one table", names, sql("1 = :a", 1))
       expect.raised("UsageError", "named parameters are given", names, sql("1 = ?", { a = 1 }))
-      expect.raised("UsageError", "both ? and :name", names, sql("? = :a", 1))
+      if not database.quirks.question_operators then
+        expect.raised("UsageError", "both ? and :name", names, sql("? = :a", 1))
+      end
       assert.equal(3, db:query_value "select count(*) from item")
     end)
 

@@ -170,10 +170,12 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("takes every option of its list", function()
-      local view = db:with{ timeout = 5, cancel = moonbase.cancellation(), errors = "return",
+      local tx = db:begin()
+      local view = tx:with{ timeout = 5, cancel = moonbase.cancellation(), errors = "return",
         null = false, types = {}, json = function(text) return text end, int64 = "string",
         decimal = "number", booleans = true, fetch_size = 100, placeholders = true }
       assert.equal(1, view:query_value "select 1")
+      tx:rollback()
     end)
   end)
 

@@ -112,8 +112,10 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("are of one style a statement", function()
-      expect.raised("UsageError", "both ? and $1", db.query, db, "select ?, $1", 1, 2)
-      expect.raised("UsageError", "both ? and :name", db.query, db, "select ?, :a", 1, 2)
+      if not database.quirks.question_operators then
+        expect.raised("UsageError", "both ? and $1", db.query, db, "select ?, $1", 1, 2)
+        expect.raised("UsageError", "both ? and :name", db.query, db, "select ?, :a", 1, 2)
+      end
       local err = expect.raised("UsageError", "both $1 and :name",
         db.query, db, "select $1, :a", 1, 2)
       assert.equal(12, err.position)

@@ -33,10 +33,6 @@ describe("A transaction on PostgreSQL", function()
     end)
   end
 
-  it("has no isolation that PostgreSQL has not", function()
-    expect.raised("UnsupportedError", nil, db.begin, db, { isolation = "snapshot" })
-  end)
-
   it("may only read, and be deferrable", function()
     db:transaction(function(tx)
       assert.equal("on", setting(tx, "transaction_read_only"))

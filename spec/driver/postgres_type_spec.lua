@@ -58,7 +58,7 @@ local types = {
   { "jsonb", { '{"a": [1, null]}' }, { "[]" } },
   -- What has no form of its own comes as the server writes it.
   { "interval", { "1 year 2 mons 3 days 04:05:06.789" }, { "-00:00:01" } },
-  { "timetz", { "09:48:00.5+02" } },
+  { "timetz", { "09:48:00.5+02", "09:48:00.5+02:00" } },
   { "inet", { "10.1.2.3" }, { "::1/64" } },
   { "cidr", { "10.0.0.0/8" } },
   { "macaddr", { "08:00:2b:01:02:03" } },
@@ -76,7 +76,7 @@ local types = {
     { "{{{1},{NULL}},{{3},{4}}}", { { { 1 }, { null } }, { { 3 }, { 4 } } } },
     { "{NULL,NULL}", { null, null } } },
   { "bigint[]", { "{9223372036854775807}", { long "9223372036854775807" } } },
-  { "text[]", { "{}", {} }, { [[{a,"",NULL,"NULL","b c","q\"uo\\te","{x}","\226\130\172"}]],
+  { "text[]", { "{}", {} }, { [[{a,"",NULL,"NULL","b c","q\"uo\\te","{x}",]] .. "\226\130\172}",
     { "a", "", null, "NULL", "b c", 'q"uo\\te', "{x}", "\226\130\172" } } },
   { "varchar[]", { "{a,b}", { "a", "b" } } },
   { "boolean[]", { "{t,f,NULL}", { true, false, null } } },
@@ -153,8 +153,8 @@ describe("Values of PostgreSQL", function()
 
   before_each(function()
     db = moonbase.open(postgres.shared():fresh())
+    db:exec "create type mood as enum ('sad', 'gr\195\188n')"
     db:exec_script [[
-      create type mood as enum ('sad', 'gr\195\188n');
       create type pair as (a integer, b text);
       create domain positive as integer check (value > 0);
       create table item (id integer primary key, small smallint, n integer, big bigint,
@@ -169,7 +169,7 @@ describe("Values of PostgreSQL", function()
     assert.equal("sad", db:query_value("select ?::mood", "sad"))
     assert.equal('(1,"a b")', db:query_value [[select row(1, 'a b')::pair]])
     assert.equal(7, db:query_value "select 7::positive")
-    assert.same({ "sad" }, db:query_value "select array['sad'::mood]")
+    assert.equal("{sad,NULL}", db:query_value "select array['sad'::mood, null]")
     expect.raised("DataError", nil, db.query_value, db, "select ?::mood", "happy")
     expect.raised("ConstraintError", nil, db.query_value, db, "select ?::positive", -1)
   end)
@@ -263,12 +263,11 @@ describe("Values of PostgreSQL", function()
   end)
 
   it("tell the names of their types", function()
-    local columns = db:query "select id, big, d, amount, t, j, tags, at, m from item":columns()
+    local columns = db:query "select id, big, d, amount, t, j, tags, at from item":columns()
     local names = {}
     for i, column in ipairs(columns) do names[i] = column.type end
-    assert.same({ "int4", "int8", "float8", "numeric", "text", "jsonb", "text[]", "timestamptz",
-      "mood" }, names)
-    assert.equal("item", columns[1].table)
+    assert.same({ "int4", "int8", "float8", "numeric", "text", "jsonb", "text[]",
+      "timestamptz" }, names)
   end)
 
   it("of 20 MB keep every byte", function()

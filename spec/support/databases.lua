@@ -25,6 +25,10 @@ local usual = {
   negative_zero = true,
   nan = true,
   infinity = true,
+  --- A question mark beside $1 or :name is an operator, and not another style.
+  question_operators = false,
+  --- Errors have the database's number.
+  native_codes = true,
   --- exec gives the generated id of an INSERT.
   gives_id = false,
   --- A write that a time-out stops ends its transaction.

@@ -4,8 +4,9 @@
  *   proxy PORT          forwards to 127.0.0.1:PORT
  *   proxy /path         forwards to a unix socket
  *
- * It listens on a loopback port of its own, which is the first line of its
- * output.  Each line of its input is a command, answered by a line:
+ * It listens on a loopback port of its own, or with a further argument "any" on
+ * that of all addresses; the port is the first line of its output.  Each line
+ * of its input is a command, answered by a line:
  *
  *   pass                forwards everything (as at the start)
  *   stop                forwards nothing, and keeps all connections
@@ -312,11 +313,11 @@ static bool read_commands(void)
   return true;
 }
 
-static int listen_anywhere(void)
+static int listen_on(in_addr_t address)
 {
   struct sockaddr_in at = {.sin_family = AF_INET};
   socklen_t size = sizeof at;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  at.sin_addr.s_addr = htonl(address);
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 ||
       listen(fd, 100) != 0 ||
@@ -367,10 +368,10 @@ static void serve_all(const struct pollfd *fds)
 int main(int argc, char **argv)
 {
   static struct pollfd fds[2 + 2 * MAX_PAIRS];
-  if (argc != 2)
+  if (argc < 2)
     return 2;
   target = argv[1];
-  const int listener = listen_anywhere();
+  const int listener = listen_on(argc > 2 ? INADDR_ANY : INADDR_LOOPBACK);
   for (;;) {
     fds[0] = (struct pollfd){.fd = 0, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = listener, .events = POLLIN};

@@ -17,14 +17,15 @@ local function program()
   end).path
 end
 
---- Starts one before a port of this machine, or a unix socket.
-function proxy.start(target)
+--- Starts one before a port of this machine, or a unix socket.  where: "any" has it listen
+--- on all addresses of this machine.
+function proxy.start(target, where)
   local folder = guarded.folder()
   local input = folder.path .. "/input"
   shell.must("mkfifo " .. shell.quote(input))
   local running = setmetatable({ folder = folder }, Proxy)
-  running.output = assert(io.popen(("exec env -u LD_PRELOAD %s %s <%s"):format(
-    shell.quote(program()), shell.quote(target), shell.quote(input)), "r"))
+  running.output = assert(io.popen(("exec env -u LD_PRELOAD %s %s %s <%s"):format(
+    shell.quote(program()), shell.quote(target), where or "", shell.quote(input)), "r"))
   running.input = assert(io.open(input, "w"))
   running.port = assert(tonumber(running.output:read "*l"))
   return running

@@ -87,6 +87,7 @@ struct mb_conn {
   mb_status answer; /* of the driver's call, when a task is entered again */
   mb__phase phase;
   int64_t grace_end_ns;
+  bool asked; /* the driver's call has wanted the database to be asked */
   mb_error *kept;  /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
   bool connecting; /* until the init statements have been run */
 

@@ -95,7 +95,8 @@ static void forget_rows(mb_stmt *stmt)
 /* The database has nothing more to give; what was read ahead stays. */
 static void leave_driver(mb_stmt *stmt)
 {
-  stmt->conn->n_at_driver -= stmt->at_driver;
+  stmt->conn->n_at_driver -= stmt->occupies;
+  stmt->occupies = false;
   stmt->at_driver = false;
   stmt->params = NULL;
   if (stmt->dropped)
@@ -451,6 +452,7 @@ INLINE mb_status place_parameters(mb_stmt *stmt, mb_error *error)
 /* The totals of a run or result that begins. */
 static void clear_totals(mb_stmt *stmt)
 {
+  stmt->result.beside = false;
   stmt->result.affected = -1;
   stmt->result.last_id = 0;
   stmt->result.has_last_id = false;
@@ -493,7 +495,8 @@ static void begin_run(mb_stmt *stmt)
   stmt->run = ++conn->last_run;
   stmt->depth = conn->depth;
   stmt->at_driver = true;
-  conn->n_at_driver++;
+  stmt->occupies = !stmt->result.beside;
+  conn->n_at_driver += stmt->occupies;
   stmt->dropped = false;
   stmt->lost = false;
   stmt->running_prev = NULL;
@@ -848,7 +851,7 @@ static mb_stmt *next_to_spool(const mb_conn *conn)
 {
   mb_stmt *stmt = conn->running;
   while (
-      stmt != NULL && (!stmt->at_driver || stmt->result_ended || stmt->dropped))
+      stmt != NULL && (!stmt->occupies || stmt->result_ended || stmt->dropped))
     stmt = stmt->running_next;
   return stmt;
 }
@@ -889,6 +892,25 @@ static mb_status fetched_step(mb_conn *conn, void *argument, mb_error *error)
   const mb_status status = end_fetch(stmt, conn->answer, error);
   if (status == MB_ROW)
     *stmt->fetched = stmt->row;
+  return status;
+}
+
+/* A fetch of its own trip: what occupies the connection is read before. */
+static mb_status fetch_beside_step(
+    mb_conn *conn, void *argument, mb_error *error)
+{
+  mb_stmt *stmt = argument;
+  mb_status status = MB_OK;
+
+  MB_TASK_BEGIN(stmt->at);
+  MB_TASK_CALL(stmt->at, status, mb__stmt_spool_all(conn, error));
+  if (status == MB_ERROR)
+    MB_TASK_LEAVE(stmt->at, MB_ERROR);
+  MB_TASK_AWAIT(stmt->at, status, conn, start_fetch(stmt, error));
+  status = end_fetch(stmt, status, error);
+  if (status == MB_ROW)
+    *stmt->fetched = stmt->row;
+  MB_TASK_END(stmt->at);
   return status;
 }
 
@@ -971,6 +993,10 @@ mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
   if (!mb__conn_is_free(conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
       bound_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
+  if (!stmt->occupies && mb__conn_is_occupied(conn)) {
+    stmt->fetched = row;
+    return mb__conn_run(conn, fetch_beside_step, stmt, error);
+  }
   const mb_status status = start_fetch(stmt, error);
   if (status == MB_ROW) {
     *row = stmt->row;

@@ -47,6 +47,7 @@ struct mb_stmt {
   /* The run. */
   uint64_t run;      /* its number; 0: idle */
   bool at_driver;    /* rows are open there; on the connection's list */
+  bool occupies;     /* and nothing can be sent before they were read */
   bool result_ended; /* of several results, this one has no more rows */
   bool dropped;
   bool lost;   /* a row that was read: there was no memory to keep it */

@@ -162,6 +162,25 @@ static void ask(mb_conn *conn)
     conn->kept = mb__host.allocate(sizeof *conn->kept);
 }
 
+/* The call itself wants what runs to be stopped, and goes on meanwhile. */
+static void ask_beside(mb_conn *conn)
+{
+  conn->grace_end_ns =
+      mb__host.now_ns() + conn->connector->settings.cancel_grace_ns;
+  conn->asked = mb__canceller_ask(conn->canceller, conn->grace_end_ns);
+  if (!conn->blocking && conn->kept == NULL)
+    conn->kept = mb__host.allocate(sizeof *conn->kept);
+}
+
+/* Nothing runs at the database: the call is told to end, and does. */
+static mb_status end_idle(mb_conn *conn, mb_error *error)
+{
+  int expected = MB_GO_ON;
+  (void)atomic_compare_exchange_strong(
+      &conn->op.stop, &expected, MB_STOP_TIMEOUT);
+  return conn->driver->resume(conn->impl, 0, &conn->op, error);
+}
+
 /* Waits for nothing but a little time. */
 static mb_status look_again(mb_conn *conn)
 {
@@ -200,8 +219,14 @@ static mb_status advance(mb_conn *conn, unsigned ready, mb_error *error)
 {
   if (conn->phase == MB__PHASE_ENDED)
     return look_for_asking(conn, error);
-  if (conn->phase == MB__PHASE_RUNNING && mb_op_stopped(&mb__host, &conn->op))
+  if (conn->phase == MB__PHASE_RUNNING && mb_op_stopped(&mb__host, &conn->op)) {
+    if (conn->op.wait.flags & MB_WAIT_IDLE)
+      return end_idle(conn, error);
     ask(conn);
+  }
+  if (conn->phase == MB__PHASE_RUNNING && !conn->asked &&
+      (conn->op.wait.flags & MB_WAIT_ASK))
+    ask_beside(conn);
   /* Whatever the socket brings: the end of the grace is the end. */
   if (conn->phase == MB__PHASE_ASKED &&
       mb__host.now_ns() >= conn->grace_end_ns) {
@@ -242,6 +267,9 @@ static void name_reason(mb_conn *conn, mb_error *error)
 static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
 {
   const bool given_up = conn->dead; /* which has named the reason */
+  if (conn->asked && conn->phase == MB__PHASE_RUNNING)
+    conn->phase = MB__PHASE_ASKED;
+  conn->asked = false;
   if (conn->phase == MB__PHASE_ASKED) {
     const bool returned = mb__canceller_await(conn->canceller,
         conn->blocking || conn->kept == NULL ? conn->grace_end_ns : 0);

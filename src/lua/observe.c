@@ -18,6 +18,7 @@ struct mb_lua_notice {
   struct mb_lua_notice *next;
   const char *severity; /* both in the same piece of memory */
   const char *message;
+  char code[8]; /* empty: none */
 };
 
 /* --- Times -------------------------------------------------------------- */
@@ -51,6 +52,8 @@ static void on_event(void *context, const mb_event *event)
   memcpy(texts, severity, size);
   memcpy(texts + size, message, message_size);
   *made = (mb_lua_notice){.severity = texts, .message = texts + size};
+  if (event->code != NULL)
+    (void)snprintf(made->code, sizeof made->code, "%s", event->code);
   mb_lua_notice **last = &origin->notices;
   while (*last != NULL)
     last = &(*last)->next;
@@ -478,6 +481,10 @@ static void push_notice(lua_State *L, mb_lua_session *origin)
   lua_setfield(L, -2, "severity");
   lua_pushstring(L, first->message);
   lua_setfield(L, -2, "message");
+  if (first->code[0] != '\0') {
+    lua_pushstring(L, first->code);
+    lua_setfield(L, -2, "code");
+  }
   mb_lua_notice *gone = origin->notices;
   origin->notices = gone->next;
   free(gone);

@@ -71,8 +71,8 @@ function LargeObject:read(size)
     errors.usage("read wants a number of bytes from 1 to %d", largest_size)
   end
   local bytes, err = call(self, "select loread(?::integer, ?::integer)", size)
-  if bytes == "" then return nil end
-  return bytes, err
+  if not bytes then return nil, err end
+  return bytes ~= "" and bytes or nil
 end
 
 --- Writes bytes where it stands, and gives their number.
