@@ -159,6 +159,10 @@ $(foreach d,$(drivers),$(2)/moonbase/driver/$(d).so: $(call objects_of,drivers/$
 $(2)/moonbase/driver/%.so: $(2)/obj/drivers/%/module.o
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) $$(client_libs_$$*) -lm -lpthread -o $$@
+
+$(2)/spec/support/%.so: $(2)/obj/spec/support/%.o
+	@mkdir -p $$(@D)
+	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) -lpthread -o $$@
 endef
 $(foreach h,$(sort $(foreach lua,$(luas),$(headers_$(lua)))),$(eval \
   $(call module_rules,$(h),build/$(notdir $(h))$(SUFFIX))))
@@ -232,7 +236,8 @@ $(foreach lua,$(LUAS),$(eval $(call lua_test_rules,$(lua),$(call folder_of,$(lua
 run: build ## runs examples/timezones.lua on URL=sqlite:timezones.db
 	@$(call with_build,$(LUA)) examples/timezones.lua '$(or $(URL),sqlite:timezones.db)'
 
-tested = $(call modules_of,$(1)) $(call c_lua_tests,$(1))
+tested = $(call modules_of,$(1)) $(call folder_of,$(1))/spec/support/thread_host.so \
+  $(call c_lua_tests,$(1))
 test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
 	  $(foreach t,$(c_tests),'$(notdir $(t)): $(WRAP) $(t)') \
@@ -336,7 +341,7 @@ lint-exports: $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(shared)
 # autoVariables: a thread that waits stands in the pool's list with its own stack.
 lint-cppcheck:
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
-	  --suppress=autoVariables:src/core/pool.c $(builtin) src drivers spec/fuzz bench
+	  --suppress=autoVariables:src/core/lending.c $(builtin) src drivers spec/fuzz bench
 
 lint-tidy: $(patsubst %.c,$(OBJ)/%.tidy,$(filter %.c,$(c_files)))
 

@@ -64,7 +64,8 @@ local function prepare_options(given, nested)
   return {
     isolation = number_of(core.isolations, given.isolation, "isolation"),
     mode = number_of(core.modes, given.mode, "mode"),
-    read_only = given.read_only, exclusive = given.exclusive, deferrable = given.deferrable, timeout = given.timeout,
+    read_only = given.read_only, exclusive = given.exclusive,
+    deferrable = given.deferrable, timeout = given.timeout,
   }
 end
 

@@ -13,8 +13,8 @@ extern mb_host mb__host;
 /* The time that is timeout_ns from now; MB_NEVER when no clock gets there. */
 int64_t mb__deadline_ns(int64_t timeout_ns);
 
-/* The time as it was at most some milliseconds ago, for a fraction of the price:
- * to be compared with itself. */
+/* The time as it was at most some milliseconds ago, for a fraction of the
+ * price: to be compared with itself. */
 int64_t mb__coarse_ns(void);
 
 /* True where the time is that of the system, and not a replacement. */

@@ -178,7 +178,7 @@ static mb_pool *make(mb__connector *connector)
       pool->name = connector->options[i].value;
   pool->fork_epoch = atomic_load(&fork_epoch);
   pool->connects_at_once =
-      connector->driver->resume == NULL && !connector->info.connect_blocks;
+      connector->driver->resume == NULL && !connector->info.blocks;
   pool->is_database = connector->info.is_the_database;
   pool->place.wanted =
       connector->settings.single_writer != 0 &&
@@ -211,9 +211,10 @@ static bool are_equal(const mb__connector *a, const mb__connector *b)
 static mb_pool *find_named(const char *name)
 {
   mb_pool *pool = pools;
-  while (pool != NULL && (pool->name == NULL || strcmp(pool->name, name) != 0 ||
-                             pool->handles == 0 || atomic_load(&pool->refs) == 0 ||
-                             mb__pool_is_inherited(pool)))
+  while (
+      pool != NULL && (pool->name == NULL || strcmp(pool->name, name) != 0 ||
+                          pool->handles == 0 || atomic_load(&pool->refs) == 0 ||
+                          mb__pool_is_inherited(pool)))
     pool = pool->next;
   return pool;
 }

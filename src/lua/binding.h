@@ -228,7 +228,7 @@ typedef struct mb_lua_config {
 typedef struct mb_lua_lease {
   mb_conn *conn; /* a reference while there are users; then NULL */
   uint64_t borrow;
-  mb_pool *pool; /* borrowed from the users */
+  mb_pool *pool;                       /* borrowed from the users */
   const struct mb_lua_session *origin; /* theirs */
   unsigned users;
   unsigned rows;                    /* of these */
@@ -266,7 +266,7 @@ typedef struct mb_lua_session {
   mb_pool *pool; /* a reference; of all three */
   mb_conn *conn; /* Connection, Transaction: a reference */
   uint64_t borrow;
-  mb_lua_lease *lease; /* beside it; NULL: it has none of its own */
+  mb_lua_lease *lease;           /* beside it; NULL: it has none of its own */
   struct mb_lua_session *origin; /* the Database that it comes from */
   bool closed;
   bool has_setup; /* Database: fresh connections are set up by Lua */
@@ -278,12 +278,12 @@ typedef struct mb_lua_session {
   struct mb_lua_session *next, *prev;
 
   /* Database, and not a view: its listeners (observe.c). */
-  unsigned observed;     /* of mb_lua_events: what is told now */
-  bool has_pending;      /* the Lua side keeps something to be told */
+  unsigned observed; /* of mb_lua_events: what is told now */
+  bool has_pending;  /* the Lua side keeps something to be told */
   bool watches_pool;
-  uint64_t events_seen;  /* of the pool's */
-  int64_t call_ns;       /* when the latest call began */
-  int64_t slow_ns;       /* from when on a query is slow */
+  uint64_t events_seen;   /* of the pool's */
+  int64_t call_ns;        /* when the latest call began */
+  int64_t slow_ns;        /* from when on a query is slow */
   mb_lua_notice *notices; /* that came in this call */
 } mb_lua_session;
 
@@ -566,8 +566,13 @@ void mb_lua_run_leave(mb_lua_run *run);
  * raises). */
 int mb_lua_run_fail(lua_State *L, mb_lua_run *run);
 
-/* Pushes the lease of the borrow that the call has. */
+/* Pushes the lease of the borrow that the call has: a new one, or that of the
+ * rows it shares. */
 mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run);
+
+/* Returns the rows at index, the top, as a for loop wants them: with what it
+ * closes. */
+int mb_lua_give_loop(lua_State *L, int index);
 
 /* --- The parts of the module -------------------------------------------- */
 
@@ -613,9 +618,10 @@ int mb_lua_quote(lua_State *L);
 int mb_lua_text(lua_State *L);
 int mb_lua_places(lua_State *L);
 int mb_lua_collect(lua_State *L);
-/* rows.c */
+/* query.c */
 int mb_lua_query(lua_State *L);
 int mb_lua_command(lua_State *L);
+/* rows.c */
 int mb_lua_next_tuple(lua_State *L);
 int mb_lua_returns_errors(lua_State *L);
 /* statement.c */
