@@ -166,8 +166,8 @@ enum mb_consequence {
   MB_STALE_STATEMENT = 1 << 5,  /* nothing was run: prepare again */
   MB_TIMED_OUT = 1 << 6,        /* set by the core: its time was over */
   MB_RAISED = 1 << 7,           /* set by a callback, which keeps the error */
-  MB_SESSION_ONLY = 1 << 8      /* with MB_CONNECTION_DEAD: the server ended this
-                                   session, and says nothing of others */
+  MB_SESSION_ONLY = 1 << 8 /* with MB_CONNECTION_DEAD: the server ended this
+                              session, and says nothing of others */
 };
 
 /* The part of a combined request that failed: a prepare, begin, reset or
@@ -364,28 +364,32 @@ typedef struct mb_connector_info {
   const char *database; /* or path */
   int port;             /* 0 where there is none */
   int max_connections;  /* 0: no limit */
-  bool connect_blocks;  /* connect may block the calling thread for long */
+  bool blocks; /* calls block their thread and do not look at op: the core ends
+                  them by cancel, and connects on a thread of its own */
   const char *file;     /* the database is this file, with locks of this
                            process; NULL: it is not */
   bool is_the_database; /* the open connections together are: none is closed for
                          * what was set in its session */
-  /* Names of hosts that connect would look up, in order. */
+  /* For each host that connect tries, in order: the name that the core is to
+   * look up before; NULL where there is nothing to look up, as for a socket.  A
+   * numeric address may be named too, and costs nothing. */
   const char *const *lookups;
   size_t n_lookups;
 } mb_connector_info;
 
 /* A numeric address; a name may have several. */
 typedef struct mb_address {
-  size_t lookup; /* whose: from 0 */
-  const char *text;
+  size_t lookup;    /* whose: from 0 */
+  const char *text; /* terminated */
 } mb_address;
 
 /* One attempt to connect. */
 typedef struct mb_connect_args {
   void *owner;          /* to be handed to mb_host.event */
   const char *password; /* instead of the connector's; NULL: that one */
-  /* What the core has found for the connector's lookups, in order; none: the
-   * driver looks up by itself. */
+  /* What the core has found for the connector's lookups, in their order; they
+   * live until connect has ended.  A name that is missing here has no address:
+   * its host is left out.  One host at least can be tried. */
   const mb_address *addresses;
   size_t n_addresses;
 } mb_connect_args;

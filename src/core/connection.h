@@ -68,11 +68,11 @@ struct mb_conn {
   /* The borrower's thread. */
   mb_driver_conn *impl; /* NULL once closed */
   bool blocking;
-  bool dead;            /* the session is lost: to be dropped */
-  bool fresh;           /* made, and not yet set up by a borrower */
-  bool setup;           /* what runs now is setting up, not use */
-  bool session_changed; /* by a statement of a user */
-  bool unsettled;       /* there are dropped runs or levels */
+  bool dead;             /* the session is lost: to be dropped */
+  bool fresh;            /* made, and not yet set up by a borrower */
+  bool setup;            /* what runs now is setting up, not use */
+  bool session_changed;  /* by a statement of a user */
+  bool unsettled;        /* there are dropped runs or levels */
   bool no_wait;          /* the borrower may not wait for others */
   bool has_place;        /* the pool's place to write */
   bool place_for_borrow; /* it is left when the connection comes back */
