@@ -556,6 +556,11 @@ typedef struct mb_capability {
   bool add_constraint;
 
   char identifier_quote; /* doubled inside a name */
+
+  /* Pieces of words, in small letters, by which a text that reads or writes
+   * rows may leave something in its session all the same, as a set_config or a
+   * lock; ends with NULL.  NULL: there are none.  Read where there is a reset. */
+  const char *const *session_words;
 } mb_capability;
 
 /* --- Statements --------------------------------------------------------- */
@@ -832,6 +837,11 @@ typedef struct mb_driver {
   mb_status (*command)(mb_driver_conn *conn, const char *name,
       const mb_value *values, size_t n, mb_driver_stmt **out, mb_result *result,
       mb_op *op, mb_error *error);
+
+  /* ? The same for what needs no connection: no I/O, from any thread.  *result
+   * is MB_NULL before; its bytes live as long as the connector. */
+  mb_status (*control)(mb_driver_connector *connector, const char *name,
+      const mb_value *values, size_t n, mb_value *result, mb_error *error);
 } mb_driver;
 
 #endif

@@ -107,6 +107,13 @@ typedef struct mb_call {
   int64_t fetch_size;            /* 0: no server-side cursor */
 } mb_call;
 
+/* What happens to a session whose borrower gives it back, in mb_settings. */
+enum mb_session_reset {
+  MB_SESSION_AUTO, /* made as new when something may have been left in it */
+  MB_SESSION_FULL, /* always made as new, where the database can */
+  MB_SESSION_NONE  /* stays as it is */
+};
+
 /* A setting of a pool as its options give it, for those who make mb_calls. */
 typedef struct mb_settings {
   int64_t connect_timeout_ns;
@@ -125,6 +132,8 @@ typedef struct mb_settings {
   int64_t shed_target_ns;      /* 0: never */
   int64_t shed_interval_ns;
   int64_t single_writer; /* 1: one at a time; -1: as the database needs it */
+  int64_t reset;         /* of mb_session_reset */
+  int64_t asks_password; /* 1: see mb_pool_set_password */
 } mb_settings;
 
 /*
@@ -167,6 +176,24 @@ const mb_settings *mb_pool_settings(const mb_pool *pool);
 /* The value of an option that belongs to whoever holds the pool (types, null,
  * errors …), or NULL. */
 const char *mb_pool_option(const mb_pool *pool, const char *name);
+
+/*
+ * Says the password with which connections are made from now on, in place of
+ * the option's; it is copied.  Where the option asks_password is true, the
+ * thread in the background connects only after this was called, and when the
+ * password is refused, not before it is called again.  Errors: MB_RESOURCE.
+ */
+MB_CHECKED mb_status mb_pool_set_password(
+    mb_pool *pool, const char *password, mb_error *error);
+/* True where the option asks_password is true and an acquire that came now
+ * would have to connect. */
+bool mb_pool_needs_password(mb_pool *pool);
+
+/* Runs a command of the driver's that needs no connection (see its
+ * documentation).  Bytes in *result live as long as the pool.  Errors:
+ * MB_UNSUPPORTED and its own. */
+MB_CHECKED mb_status mb_pool_control(mb_pool *pool, const char *name,
+    const mb_value *values, size_t n, mb_value *result, mb_error *error);
 
 /* Why a connection was closed. */
 typedef enum mb_close_reason {

@@ -2,7 +2,8 @@
 ---
 --- The environment chooses: MB_DRIVER names a driver module (moonbase.driver.NAME) and
 --- MB_URL a database that may be emptied.  Without them it is every driver that was
---- built, SQLite both as a file and in memory.
+--- built, SQLite both as a file and in memory.  MB_DRIVER=fault+sqlite is the same with
+--- the fault driver around it.
 ---
 --- A driver that differs from what is usual says so in a table of quirks, which lies over
 --- `usual` below: the module spec.support.NAME_quirks, or the file that MB_QUIRKS names.
@@ -105,7 +106,7 @@ end
 local function quirks_of(driver)
   local path = os.getenv "MB_QUIRKS"
   if path then return overlay(usual, assert(loadfile(path))()) end
-  local ok, quirks = pcall(require, "spec.support." .. driver .. "_quirks")
+  local ok, quirks = pcall(require, "spec.support." .. driver:match "[^+]*$" .. "_quirks")
   return overlay(usual, ok and quirks or nil)
 end
 
@@ -128,12 +129,13 @@ local list = {}
 
 local driver, url = os.getenv "MB_DRIVER", os.getenv "MB_URL"
 if url then
-  list[1] = at_url(driver or assert(url:match "^(%a+):", "MB_URL has no scheme"), url)
-elseif not driver or driver == "sqlite" then
-  list[1] = new("SQLite, a file", "sqlite", function()
-    return "sqlite:" .. files.path "case.db"
+  list[1] = at_url(driver or assert(url:match "^([%a+]+):", "MB_URL has no scheme"), url)
+elseif not driver or driver:match "[^+]*$" == "sqlite" then
+  driver = driver or "sqlite"
+  list[1] = new("SQLite, a file", driver, function()
+    return driver .. ":" .. files.path "case.db"
   end)
-  list[2] = new("SQLite in memory", "sqlite", function() return "sqlite::memory:" end,
+  list[2] = new("SQLite in memory", driver, function() return driver .. "::memory:" end,
     { many_connections = false })
 else
   error("MB_DRIVER=" .. driver .. " wants MB_URL, a database that may be emptied")

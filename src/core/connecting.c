@@ -8,6 +8,8 @@
 
 #include "thread.h"
 
+#include <string.h>
+
 #define NS_PER_MS INT64_C(1000000)
 /* Between two attempts to connect: doubled from the first to the last, less
  * where somebody waits for it. */
@@ -95,6 +97,42 @@ void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason)
   mb__pool_unlock_smaller(pool);
 }
 
+/* --- Passwords ---------------------------------------------------------- */
+
+mb_status mb_pool_set_password(
+    mb_pool *pool, const char *password, mb_error *error)
+{
+  char *copy = mb__copy_text(password, strlen(password));
+  if (copy == NULL)
+    return mb__out_of_memory(error);
+  (void)pthread_mutex_lock(&pool->lock);
+  char *before = pool->password.text;
+  pool->password.text = copy;
+  pool->password.refused = false;
+  mb__keeper_wake_locked(pool);
+  (void)pthread_mutex_unlock(&pool->lock);
+  mb__release_secret(before);
+  return MB_OK;
+}
+
+bool mb_pool_needs_password(mb_pool *pool)
+{
+  const mb_settings *settings = &pool->connector->settings;
+  if (settings->asks_password != 1)
+    return false;
+  (void)pthread_mutex_lock(&pool->lock);
+  const bool needed =
+      pool->lists[MB__POOL_IDLE].n == 0 && pool->size < settings->max;
+  (void)pthread_mutex_unlock(&pool->lock);
+  return needed;
+}
+
+bool mb__pool_lacks_password_locked(const mb_pool *pool)
+{
+  return pool->connector->settings.asks_password == 1 &&
+         (pool->password.text == NULL || pool->password.refused);
+}
+
 /* --- Connecting ----------------------------------------------------------- */
 
 bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns)
@@ -110,6 +148,14 @@ mb_conn *mb__pool_begin_connect_locked(mb_pool *pool)
   mb_conn *conn = mb__conn_new(pool->connector, pool);
   if (conn == NULL)
     return NULL;
+  if (pool->password.text != NULL) {
+    conn->password =
+        mb__copy_text(pool->password.text, strlen(pool->password.text));
+    if (conn->password == NULL) {
+      mb_conn_unref(conn);
+      return NULL;
+    }
+  }
   conn->generation = atomic_load(&pool->generation);
   mb__pool_add_locked(pool, conn);
   return conn;
@@ -157,6 +203,7 @@ static void note_failure_locked(
   pool->stats.failures++;
   pool->last_error = *error;
   pool->has_last_error = true;
+  pool->password.refused = error->class == MB_PERMISSION;
   if (!pool->connects_at_once) {
     const unsigned doublings =
         pool->failures_in_row < 16 ? pool->failures_in_row : 16;

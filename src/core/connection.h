@@ -10,9 +10,11 @@
 #define MB_CORE_CONNECTION_H
 
 #include "../moonbase.h"
+#include "alarm.h"
 #include "cancellation.h"
 #include "connector.h"
 #include "host.h"
+#include "resolve.h"
 #include "statement_cache.h"
 #include "task.h"
 
@@ -20,13 +22,11 @@
 
 typedef mb_status mb__step(mb_conn *conn, void *argument, mb_error *error);
 
-/* How far the ending of an operation has gone (wait.c). */
-typedef enum mb__phase {
-  MB__PHASE_RUNNING,
-  MB__PHASE_ASKED, /* the database was asked to stop */
-  MB__PHASE_SHUT,  /* the socket was shut down */
-  MB__PHASE_ENDED  /* the call has ended, the asking has not */
-} mb__phase;
+/* What goes on with a wait of the core's own, instead of the driver's resume. */
+typedef mb_status mb__resume(mb_conn *conn, mb_error *error);
+
+/* A connect on a thread of its own (dial.c). */
+typedef struct mb__dial mb__dial;
 
 /* An open transaction or savepoint. */
 typedef struct mb__level {
@@ -85,10 +85,13 @@ struct mb_conn {
   mb__step *step;
   void *step_argument;
   mb_status answer; /* of the driver's call, when a task is entered again */
-  mb__phase phase;
-  int64_t grace_end_ns;
+  mb__resume *resume; /* NULL: the driver's */
+  mb__ending ending;
+  mb__alarm alarm; /* of a call that blocks */
+  bool has_alarm;  /* it is set */
   mb_error *kept;  /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
   bool connecting; /* until the init statements have been run */
+  char *password;  /* to connect with; owned; NULL: the option's */
 
   /* Statements. */
   mb__cache cache;
@@ -124,6 +127,8 @@ struct mb_conn {
   struct {
     int at, inner_at;
     mb_connect_args args;
+    mb__lookups lookups;
+    mb__dial *dial; /* NULL: there is none */
     size_t init;
     mb_result result;
   } opening;
@@ -183,6 +188,13 @@ void mb__conn_close(mb_conn *conn);
 /* Ends all runs and transactions and makes the session fit for the next
  * borrower; false: it is not, and has to be closed, for *reason. */
 bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason);
+
+/* True where a session that was changed is made as new, and others are not. */
+static inline bool mb__conn_resets_on_need(const mb_conn *conn)
+{
+  return conn->driver->reset != NULL &&
+         conn->connector->settings.reset == MB_SESSION_AUTO;
+}
 
 /* Marks a call as going on.  MB_USAGE: another one is, or it is closed;
  * MB_CONNECTION_LOST: it has died before. */
@@ -274,10 +286,19 @@ MB_CHECKED mb_status mb__conn_proceed(mb_conn *conn, mb_error *error);
 /* What is answered instead of a call on a connection that is dead. */
 MB_CHECKED mb_status mb__conn_lost(mb_conn *conn, mb_error *error);
 
+/* Has somebody look after the call of the driver that follows, of which
+ * mb__conn_drive is told; where nothing is to be done this is free. */
+void mb__conn_set_alarm(mb_conn *conn);
+static inline void mb__conn_watch(mb_conn *conn)
+{
+  if (conn->op.bounded && conn->connector->info.blocks)
+    mb__conn_set_alarm(conn);
+}
+
 static inline mb_status mb__conn_drive(
     mb_conn *conn, mb_status status, mb_error *error)
 {
-  if (status == MB_DONE || status == MB_ROW)
+  if ((status == MB_DONE || status == MB_ROW) && !conn->has_alarm)
     return status;
   return mb__conn_bring(conn, status, error);
 }

@@ -26,6 +26,10 @@ void *mb__allocate_zeroed(size_t count, size_t size);
 /* A terminated copy of size bytes, or NULL.  The caller releases it. */
 char *mb__copy_text(const char *text, size_t size);
 
+/* Releases a terminated text, or NULL, of which nothing may stay behind in
+ * memory that is used again. */
+void mb__release_secret(char *text);
+
 /* Reports that there is no memory; answers MB_ERROR. */
 MB_CHECKED mb_status mb__out_of_memory(mb_error *error);
 

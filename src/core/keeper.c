@@ -81,8 +81,9 @@ static bool is_due(int64_t when_ns, int64_t now_ns)
 static bool wants_more_locked(const mb_pool *pool)
 {
   return pool->lists[MB__POOL_IDLE].n + pool->lists[MB__POOL_PINGING].n +
-             pool->lists[MB__POOL_CONNECTING].n <
-         pool->connector->settings.min_idle;
+                 pool->lists[MB__POOL_CONNECTING].n <
+             pool->connector->settings.min_idle &&
+         !mb__pool_lacks_password_locked(pool);
 }
 
 /* When there is something to do next. */

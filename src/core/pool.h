@@ -102,6 +102,11 @@ struct mb_pool {
   mb_error last_error; /* of connecting */
   uint64_t random;     /* never 0 */
 
+  struct {
+    char *text; /* instead of the option's; NULL: none was given */
+    bool refused;
+  } password;
+
   /* The place to write (writer.c). */
   struct {
     bool wanted; /* constant: every write needs it */
@@ -177,6 +182,8 @@ void mb__pool_refuse_all_locked(mb_pool *pool);
 
 /* --- connecting.c ------------------------------------------------------- */
 
+/* True when nothing may be connected without a borrower, who asks for it. */
+bool mb__pool_lacks_password_locked(const mb_pool *pool);
 /* True when another attempt to connect may begin now. */
 bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns);
 /* Room for a new connection, in MB__POOL_CONNECTING; NULL: out of memory. */

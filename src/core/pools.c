@@ -86,10 +86,12 @@ static void lock_all(void)
   close_idle_files();
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next)
     (void)pthread_mutex_lock(&pool->lock);
+  mb__cancellations_lock();
 }
 
 static void unlock_all(void)
 {
+  mb__cancellations_unlock();
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next)
     (void)pthread_mutex_unlock(&pool->lock);
   (void)pthread_mutex_unlock(&pools_lock);
@@ -103,6 +105,7 @@ static void inherit_all(void)
   (void)atomic_fetch_add(&fork_epoch, 1);
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next) {
     pool->first_waiter = pool->last_waiter = NULL;
+    pool->place.first = pool->place.last = NULL;
     pool->n_waiting = 0;
     pool->keeper.running = pool->keeper.joinable = false;
     for (size_t state = 0; state < MB__POOL_STATES; state++)
@@ -230,6 +233,7 @@ static void add_to_list(mb_pool *pool)
 static void destroy(mb_pool *pool)
 {
   mb__events_free(pool);
+  mb__release_secret(pool->password.text);
   mb__connector_unref(pool->connector);
   if (!mb__pool_is_inherited(
           pool)) { /* else others may seem to wait for them */
@@ -522,6 +526,17 @@ const char *mb_pool_option(const mb_pool *pool, const char *name)
     if (strcmp(pool->connector->options[i].name, name) == 0)
       value = pool->connector->options[i].value;
   return value;
+}
+
+mb_status mb_pool_control(mb_pool *pool, const char *name,
+    const mb_value *values, size_t n, mb_value *result, mb_error *error)
+{
+  const mb_driver *driver = pool->connector->driver;
+  *result = (mb_value){.tag = MB_NULL};
+  if (driver->control == NULL)
+    return mb__host.fail(
+        error, MB_UNSUPPORTED, "driver \"%s\" has no %s", driver->name, name);
+  return driver->control(pool->connector->impl, name, values, n, result, error);
 }
 
 static const char *const reason_names[MB_CLOSE_REASON_COUNT] = {

@@ -148,6 +148,10 @@ void mb__stmt_forget_all(mb_conn *conn, bool close)
 
 static mb_status scan_text(mb_conn *conn, mb_stmt *stmt, mb_error *error)
 {
+  stmt->leaves =
+      mb__conn_resets_on_need(conn) &&
+      ((stmt->flags & MB__STATEMENT_COMMAND) ||
+          mb__may_leave_something(conn->capability, stmt->text, stmt->size));
   if (!(stmt->flags & MB_STATEMENT_PLAIN))
     return mb__scan_open(
         &conn->capability->lexical, stmt->text, stmt->size, &stmt->scan, error);
@@ -506,7 +510,7 @@ static void begin_run(mb_stmt *stmt)
 /* A setting that a user leaves behind is remembered. */
 static void follow_session(const mb_stmt *stmt)
 {
-  if (!stmt->prepared.changes_session)
+  if (!stmt->prepared.changes_session && !stmt->leaves)
     return;
   stmt->conn->lexical_stale = true;
   if (!stmt->conn->setup)
@@ -971,8 +975,9 @@ mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
   if (!mb__conn_is_free(conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
       bound_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
+  mb__conn_watch(conn);
   const mb_status status = start_fetch(stmt, error);
-  if (status == MB_ROW) {
+  if (status == MB_ROW && !conn->has_alarm) {
     *row = stmt->row;
     mb__conn_pause(conn);
     return MB_ROW;
@@ -1204,6 +1209,7 @@ mb_status mb_stmt_finish(mb_stmt *stmt, mb_error *error)
   if (stmt->call.timeout_ns != 0 || conn->op.bounded ||
       conn->tx_deadline_ns != MB_NEVER)
     mb__conn_limit(conn, stmt->call.timeout_ns);
+  mb__conn_watch(conn);
   const mb_status status = mb__conn_drive(conn,
       conn->driver->finish(stmt->impl, finish_mode(stmt), &conn->op, error),
       error);

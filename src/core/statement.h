@@ -28,6 +28,7 @@ struct mb_stmt {
   unsigned flags;
   mb__scan scan;
   uint32_t lexical_serial; /* of the connection, when it was scanned */
+  bool leaves; /* it may leave something in the session, by its words */
 
   /* Its place in the cache. */
   uint64_t hash;
@@ -80,6 +81,12 @@ struct mb_stmt {
     size_t rows, bytes, bytes_max;
   } prefetch;
 };
+
+/* --- leftover.c --------------------------------------------------------- */
+
+/* True unless the text is plainly one that reads or writes rows only. */
+bool mb__may_leave_something(
+    const mb_capability *capability, const char *text, size_t size);
 
 /* --- spool.c ------------------------------------------------------------ */
 

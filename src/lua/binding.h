@@ -269,11 +269,12 @@ typedef struct mb_lua_session {
   mb_lua_lease *lease;           /* beside it; NULL: it has none of its own */
   struct mb_lua_session *origin; /* the Database that it comes from */
   bool closed;
-  bool has_setup; /* Database: fresh connections are set up by Lua */
-  bool is_view;   /* of its parent */
-  bool managed;   /* Transaction: it is that of a function */
-  bool owns_tx;   /* Transaction: it was begun with this handle */
-  bool listed;    /* Transaction: in mb_lua.transactions */
+  bool has_setup;    /* Database: fresh connections are set up by Lua */
+  bool has_password; /* Database: a function of the program's knows it */
+  bool is_view;      /* of its parent */
+  bool managed;      /* Transaction: it is that of a function */
+  bool owns_tx;      /* Transaction: it was begun with this handle */
+  bool listed;       /* Transaction: in mb_lua.transactions */
   mb_tx tx;
   struct mb_lua_session *next, *prev;
 
@@ -618,9 +619,11 @@ int mb_lua_quote(lua_State *L);
 int mb_lua_text(lua_State *L);
 int mb_lua_places(lua_State *L);
 int mb_lua_collect(lua_State *L);
+int mb_lua_leave(lua_State *L);
 /* query.c */
 int mb_lua_query(lua_State *L);
 int mb_lua_command(lua_State *L);
+int mb_lua_control(lua_State *L);
 /* rows.c */
 int mb_lua_next_tuple(lua_State *L);
 int mb_lua_returns_errors(lua_State *L);

@@ -186,10 +186,29 @@ static bool share(lua_State *L, mb_lua_run *run)
   return true;
 }
 
+/* Has the Lua side say the password before something connects. */
+static mb_status ask_password(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_helper(L, "password");
+  if (run->prepared != NULL)
+    compat_getuservalue(L, 1, MB_LUA_PARENT);
+  else
+    lua_pushvalue(L, 1);
+  if (!mb_lua_pcall(L, run->lua, 1, 1))
+    return mb_lua_keep_raised(L, &run->error);
+  const mb_status status = mb_pool_set_password(
+      run->session->pool, lua_tostring(L, -1), &run->error);
+  lua_pop(L, 1);
+  return status;
+}
+
 static mb_status borrow(lua_State *L, mb_lua_run *run)
 {
   mb_error *error = &run->error;
   mb_pool *pool = run->session->pool;
+  if (run->session->has_password && mb_pool_needs_password(pool) &&
+      ask_password(L, run) != MB_OK)
+    return MB_ERROR;
   if (acquire(run, MB_ACQUIRE_NOW) == MB_OK)
     return MB_OK;
   if (error->class != MB_POOL_TIMEOUT)
@@ -283,6 +302,7 @@ mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
     return mb_error_fill(&run->error, MB_USAGE,
         is_database                               ? "the database is closed"
         : session->head.kind == MB_LUA_CONNECTION ? "the connection is closed"
+        : session->is_view                        ? "the handle is closed"
                                                   : "the transaction has ended "
                                                     "(it was committed or "
                                                     "rolled back)");

@@ -125,6 +125,7 @@ int mb_lua_configure(lua_State *L)
   }
   if (session->head.kind == MB_LUA_DATABASE)
     session->has_setup = field_is_true(L, 2, "has_setup");
+  session->has_password = mb_pool_settings(session->pool)->asks_password == 1;
   lua_pushvalue(L, 2);
   compat_setuservalue(L, 1, MB_LUA_OPTIONS);
   lua_settop(L, 1);

@@ -134,3 +134,22 @@ int mb_lua_command(lua_State *L)
   mb_lua_run_note(&run);
   return give_rows(L, &run, false);
 }
+
+/* control(db, name, …): runs a command of the driver that needs no connection,
+ * and gives its value. */
+int mb_lua_control(lua_State *L)
+{
+  mb_error error;
+  mb_lua_params params;
+  mb_value result;
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  const char *name = luaL_checkstring(L, 2);
+  const mb_lua_config config = {.returns_errors = false};
+  (void)mb_lua_enter(L);
+  if (mb_lua_read_values(L, &config, 3, &params, &error) != MB_OK ||
+      mb_pool_control(session->pool, name, params.values, params.n, &result,
+          &error) != MB_OK)
+    return mb_lua_fail(L, NULL, &error, session->pool, 0);
+  mb_lua_push_value(L, &config, &result, 0);
+  return 1;
+}

@@ -365,6 +365,13 @@ static int session_exec_script(lua_State *L)
   return 1;
 }
 
+/* leave(view): it can no longer be used; what it looks at goes on. */
+int mb_lua_leave(lua_State *L)
+{
+  mb_lua_check_session(L, 1)->closed = true;
+  return 0;
+}
+
 /* --- ping, quote, places ------------------------------------------------- */
 
 static int session_ping(lua_State *L)
