@@ -1,4 +1,5 @@
 -- Lua states in several threads of one process, which share a pool by its name.
+local lfs = require "lfs"
 local child = require "spec.support.child"
 local expect = require "spec.support.expect"
 local language = require "spec.support.language"
@@ -65,6 +66,87 @@ local everything = [[
     most = math.max(most, db:stats().size)
   end
   return committed, most
+]]
+
+-- Batches of commands that are told by their numbers, and a model of what they do.
+local batches = [[
+  local commands = require "moonbase.commands"
+  local accounts, most = 8, 1000003
+
+  -- The steps of a batch: kind, account, and another account or a number.
+  local function plan(batch)
+    local state = batch % 2147483646 + 1
+    local function random(limit)
+      state = state * 16807 % 2147483647
+      return state % limit + 1
+    end
+    random(1)
+    local kinds, steps = { "add", "scale", "copy", "add", "scale", "copy" }, {}
+    for i = 1, random(4) do
+      steps[i] = { kinds[random(#kinds)], random(accounts), random(accounts) }
+    end
+    local ending = random(8)
+    if ending < 4 then
+      local failing = { "raise", "reject", "break" }
+      table.insert(steps, random(#steps + 1), { failing[ending], 1, 1 })
+    end
+    return steps
+  end
+
+  local function apply(batch, model)
+    for _, step in ipairs(plan(batch)) do
+      local kind, a, b = step[1], step[2], step[3]
+      if kind == "add" then model[a] = (model[a] + b) % most end
+      if kind == "scale" then model[a] = (model[a] * 3 + b) % most end
+      if kind == "copy" then model[a] = model[b] end
+    end
+  end
+
+  -- Whether the items are what the batches of the journal have made, in their order.
+  local function check(x)
+    return x:transaction(function(tx)
+      local model = {}
+      for i = 1, accounts do model[i] = i end
+      local journal = tx:query_column "select batch from journal order by position"
+      for _, batch in ipairs(journal) do apply(batch, model) end
+      for row in tx:query "select id, n from item" do
+        assert(row.n == model[row.id], "an item is not as the batches have left it")
+      end
+      return #journal
+    end, { read_only = true })
+  end
+
+  local Step = commands.define("Step", function(self, tx)
+    local kind, a, b = self[1], self[2], self[3]
+    if kind == "raise" then error("told to", 0) end
+    if kind == "reject" then return nil, "told to" end
+    if kind == "break" then return tx:exec "insert into item (id, n) values (1, 1)" end
+    local function get(id) return tx:query_value("select n from item where id = ?", id) end
+    local n = kind == "copy" and get(b)
+      or kind == "add" and (get(a) + b) % most or (get(a) * 3 + b) % most
+    tx:exec("update item set n = ? where id = ?", n, a)
+    return n
+  end)
+
+  local function record(batch)
+    return function(tx)
+      tx:exec("insert into journal (position, batch) values (?, ?)",
+        tx:query_value "select count(*) from journal" + 1, batch)
+      return batch
+    end
+  end
+
+  -- Whether the batch was successful.
+  local function execute(executor, batch)
+    local list = {}
+    for i, step in ipairs(plan(batch)) do list[i] = Step(step) end
+    list[#list + 1] = record(batch)
+    local ok, results, reason = pcall(executor.execute, executor, list)
+    if ok and results then return results[#list] == batch end
+    local err = ok and reason or results
+    assert(err == "told to" or moonbase.is(err, "ConstraintError"), tostring(err))
+    return false
+  end
 ]]
 
 -- A program that ends in some way while its threads, and it itself, have everything open.
@@ -267,6 +349,155 @@ for _, database in ipairs(require "spec.support.databases") do
   end)
 
   if many then
+    describe("Commands of several threads on " .. database.name, function()
+      local db
+
+      before_each(function()
+        max = nil
+        db = open()
+        database:create(db, "item (id :integer primary key, n :integer)")
+        for i = 1, 8 do db:exec("insert into item (id, n) values (?, ?)", i, i) end
+        db:exec "drop table if exists journal"
+        database:create(db, "journal (position :integer primary key, batch :integer)")
+      end)
+
+      after_each(function()
+        db:exec "drop table journal"
+        db = nil
+        database:clean()
+      end)
+
+      it("leave what the successful batches make, in the order of their commits", function()
+        local each = 125
+        local results = run(9, batches .. [[
+          local db, successful = open(), {}
+          if number == 9 then -- one that reads at the same time
+            for _ = 1, 20 do check(db) end
+            return ""
+          end
+          local executor = commands.executor(db, { write_exclusive = true })
+          for i = 1, select(5, ...) do
+            local batch = number * 100000 + i
+            if execute(executor, batch) then successful[#successful + 1] = batch end
+          end
+          return table.concat(successful, " ")
+        ]], each)
+        local successful = {}
+        for _, result in ipairs(results) do
+          for batch in result[1]:gmatch "%d+" do successful[#successful + 1] = tonumber(batch) end
+        end
+        local check = language.compile("local moonbase = require 'moonbase' " .. batches
+          .. "return check")
+        assert.equal(#successful, check(db))
+        assert.same(successful, db:query_column "select batch from journal order by batch")
+        assert.is_true(#successful > 4 * each and #successful < 8 * each)
+      end)
+
+      it("with write_exclusive keep no reader waiting, and one another", function()
+        local first = start(batches .. [[
+          commands.executor(open(), { write_exclusive = true }):execute {
+            function(tx)
+              tx:exec "update item set n = 7 where id = 1"
+              threads.meet("it has written", 2)
+              threads.meet("others have read", 2)
+              return tx:exec "update item set n = n + 1 where id = 1"
+            end,
+          }
+        ]])
+        threads.meet("it has written", 2)
+        local second = start(batches .. [[
+          commands.executor(open(), { write_exclusive = true }):execute {
+            function(tx) tx:exec "update item set n = n * 10 where id = 1" end,
+          }
+        ]])
+        wait_until(function() return db:stats().waiting == 1 end)
+        assert.equal(1, db:query_value "select n from item where id = 1")
+        assert.equal(1, start [[
+          return open():query_value "select n from item where id = 1"
+        ]]:join())
+        threads.meet("others have read", 2)
+        first:join()
+        second:join()
+        assert.equal(80, db:query_value "select n from item where id = 1")
+      end)
+    end)
+
+    describe("Nothing grows on " .. database.name, function()
+      after_each(function() database:clean() end)
+
+      -- Memory in KB, descriptors and threads of this process; 0 where they cannot be had.
+      local function measure()
+        local file = io.open "/proc/self/status"
+        local text = file and file:read "*a" or ""
+        if file then file:close() end
+        local descriptors = 0
+        for _ in lfs.dir(text ~= "" and "/proc/self/fd" or ".") do descriptors = descriptors + 1 end
+        return tonumber(text:match "VmRSS:%s*(%d+)" or 0), descriptors,
+          tonumber(text:match "Threads:%s*(%d+)" or 0)
+      end
+
+      -- Also what others are still closing.
+      local function settle(n_threads)
+        language.collect()
+        wait_until(function() return select(3, measure()) <= n_threads end)
+        return measure()
+      end
+
+      local function stays_flat(work, n)
+        local _, _, n_threads = measure()
+        work(math.max(1000, math.ceil(n / 10)))
+        local memory, descriptors = settle(n_threads)
+        work(n)
+        local memory_after, descriptors_after = settle(n_threads)
+        assert.equal(descriptors, descriptors_after)
+        assert.is_true(memory_after - memory < 3000, memory_after - memory .. " KB more")
+      end
+
+      it("when threads borrow, and give back", function()
+        max = 2
+        local db = open()
+        db:ping()
+        stays_flat(function(n)
+          run(4, [[
+            local db = open()
+            for i = 1, select(5, ...) do
+              if i % 3 == 0 then
+                db:connect():close()
+              elseif i % 3 == 1 then
+                db:ping()
+              else
+                assert(db:query_value "select 1" == 1)
+              end
+            end
+          ]], math.ceil(n / 4))
+        end, length(1000000))
+        local stats = db:stats()
+        assert.equal(stats.acquired, stats.released)
+        assert.equal(0, stats.in_use)
+      end)
+
+      it("when pools are opened and closed, or left", function()
+        max = nil
+        database:open():close()
+        stays_flat(function(n)
+          run(2, [[
+            for i = 1, select(5, ...) do
+              local db = moonbase.open(url, { driver = driver, name = "pool " .. i % 5 })
+              local conn = db:connect()
+              db:ping()
+              if i % 2 == 0 then
+                conn:close()
+                db:close()
+              elseif i % 64 == 1 then
+                db, conn = nil
+                collectgarbage()
+              end
+            end
+          ]], math.ceil(n / 2))
+        end, length(10000))
+      end)
+    end)
+
     describe("A program on " .. database.name .. " whose threads work when it ends", function()
       after_each(function() database:clean() end)
 

@@ -29,7 +29,8 @@
  *  as it answers MB_WAIT, and its last answer is the function's.  Out pointers
  *  given to the starting call, and op, stay valid until then; parameters until
  *  the statement is finished.  A library that can only block answers no MB_WAIT
- *  and looks at op (mb_op_stopped) wherever the library lets it.
+ *  and looks at op (mb_op_stopped) wherever the library lets it; where it does
+ *  not, its connectors say so (blocks).
  *
  * MEMORY
  *  Pointers that go into a driver are borrowed for the call, unless said
@@ -237,10 +238,10 @@ enum mb_readiness { MB_READABLE_FD = 1, MB_WRITABLE_FD = 2 };
 enum mb_wait_flags {
   /* Nothing runs at the database (a notification is awaited): when the
    * operation is to stop, nobody is asked, and resume is called at once with
-   * ready 0. */
+   * ready 0.  A call that waits again after that is ended as any other. */
   MB_WAIT_IDLE = 1,
   /* What runs is to be stopped by cancel (MB_CANCEL_QUERY) while the call goes
-   * on: finish wants it, and cannot block. */
+   * on: finish wants it, and cannot block.  Once for a call. */
   MB_WAIT_ASK = 2
 };
 

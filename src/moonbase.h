@@ -265,11 +265,13 @@ void mb_pool_find_leaks(mb_pool *pool);
 
 enum mb_acquire {
   MB_ACQUIRE_WAIT = 0,
-  MB_ACQUIRE_NOW = 1,   /* do not wait for other borrowers */
-  MB_ACQUIRE_ALONE = 4, /* there are none, and never will be: nor is the
-                           connection to wait for others */
-  MB_ACQUIRE_WRITER = 2 /* in order to write: wait for the place to write first,
-                           where the database has one */
+  MB_ACQUIRE_NOW = 1,    /* do not wait for other borrowers */
+  MB_ACQUIRE_ALONE = 4,  /* there are none, and never will be: nor is the
+                            connection to wait for others */
+  MB_ACQUIRE_WRITER = 2, /* in order to write: wait for the place to write
+                            first, where the database has one */
+  MB_ACQUIRE_LOOK = 8 /* with MB_ACQUIRE_NOW: who gets none asks again, and is
+                         not counted as one who got none in time */
 };
 
 /*
@@ -299,7 +301,7 @@ void mb_conn_drop(mb_conn *conn);
  * reference and compares. */
 void mb_conn_ref(mb_conn *conn);
 void mb_conn_unref(mb_conn *conn);
-uint64_t mb_conn_borrow(const mb_conn *conn);
+static inline uint64_t mb_conn_borrow(const mb_conn *conn);
 /* Whether it has the pool's place to write. */
 bool mb_conn_is_writer(const mb_conn *conn);
 
@@ -327,7 +329,14 @@ void mb_conn_set_setup(mb_conn *conn, bool setup);
 typedef struct mb_conn_guard {
   atomic_uint held;
   atomic_uint read;
-} mb_conn_guard; /* an mb_conn begins with it */
+  atomic_uint_fast64_t borrow; /* odd while lent */
+} mb_conn_guard;               /* an mb_conn begins with it */
+
+static inline uint64_t mb_conn_borrow(const mb_conn *conn)
+{
+  const mb_conn_guard *guard = (const mb_conn_guard *)conn;
+  return atomic_load_explicit(&guard->borrow, memory_order_relaxed);
+}
 
 static inline void mb_conn_hold(mb_conn *conn)
 {
@@ -336,9 +345,21 @@ static inline void mb_conn_hold(mb_conn *conn)
       atomic_load_explicit(&guard->held, memory_order_relaxed) + 1,
       memory_order_relaxed);
 }
-void mb_conn_let(mb_conn *conn);
 /* What was given back under a call is cleaned now, where that has ended. */
 void mb_conn_settle(mb_conn *conn);
+static inline void mb_conn_let(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  /* Who sees it may be another thread, which cleans the connection. */
+  atomic_store_explicit(&guard->held,
+      atomic_load_explicit(&guard->held, memory_order_relaxed) - 1,
+      memory_order_release);
+  if (mb_conn_borrow(conn) % 2 == 0)
+    mb_conn_settle(conn);
+}
+/* Ends rows and transactions that were dropped now, and not with the next call;
+ * others may wait for what they have locked.  MB_USAGE: a call is going on. */
+MB_CHECKED mb_status mb_conn_end_dropped(mb_conn *conn, mb_error *error);
 
 static inline void mb_conn_read_begin(mb_conn *conn)
 {

@@ -146,6 +146,7 @@ static mb_status hand_on(
   if (means & (FT_LOSE | FT_FAIL) && !(means & FT_AFTER))
     return end_run(conn, call, MB_ERROR, op, error);
   call->stage = FT_HANDED_ON;
+  atomic_store(&conn->cancel->delayed, false);
   const mb_status status = call->hand_on(conn, call, op, error);
   if (call->slot == ft_slot_connect)
     ft_take_cancel(conn);
@@ -199,7 +200,6 @@ static mb_status go_on_waiting(
     mb_driver_conn *conn, ft_call *call, mb_op *op, mb_error *error)
 {
   const int asked = atomic_load(&conn->cancel->asked);
-  atomic_store(&conn->cancel->delayed, false);
   if (asked == 1 + MB_CANCEL_SOCKET) {
     let_go(conn, call);
     return give_lost(conn, call, error);
@@ -241,6 +241,7 @@ static mb_status start(
       stmt != NULL ? stmt->size : call->size, &call->fault);
   call->stage = FT_DELAYED;
   atomic_store(&conn->cancel->asked, 0);
+  atomic_store(&conn->cancel->delayed, false);
   if (ft_is_lost(conn)) {
     let_go(conn, call);
     return give_lost(conn, call, error);

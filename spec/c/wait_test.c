@@ -186,7 +186,8 @@ EACH_WAY(sends_nothing_more_when_its_time_is_up)
   CHECK(!flags(s, MB_CONNECTION_DEAD | MB_SENT));
   CHECK_INT(td_calls(TD_PREPARE), 1);
   CHECK_INT(td_calls(TD_EXECUTE), 0);
-  CHECK_INT(td_calls(TD_CANCEL_QUERY), 1);
+  /* One that was too late to begin may be asked to stop as well. */
+  CHECK(td_calls(TD_CANCEL_QUERY) == 1 || td.deaf);
   td.waits = 0;
   s->call = NULL;
   CHECK_INT(run(s, "put 6"), MB_DONE);

@@ -32,11 +32,6 @@ void mb_conn_unref(mb_conn *conn)
   mb__host.release(conn);
 }
 
-uint64_t mb_conn_borrow(const mb_conn *conn)
-{
-  return atomic_load_explicit(&conn->borrow, memory_order_relaxed);
-}
-
 bool mb_conn_is_writer(const mb_conn *conn)
 {
   return conn->has_place;
@@ -152,17 +147,10 @@ mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
     if (!mb__cancellation_listen(cancellation, &conn->listener, &conn->op))
       return mb__cancellation_fail(cancellation, error);
   }
-  return conn->op.bounded && conn->connector->info.blocks && !conn->connecting
+  /* An attempt to connect has a thread of its own. */
+  return conn->op.bounded && conn->connector->info.blocks && conn->impl != NULL
              ? mb__alarm_prepare(error)
              : MB_OK;
-}
-
-void mb__conn_leave(mb_conn *conn, mb_error *error)
-{
-  mb__tx_follow(conn, error);
-  if (conn->has_place)
-    mb__place_consider(conn);
-  mb__conn_pause(conn);
 }
 
 mb_status mb__conn_suspend(mb_conn *conn, mb__step *step, void *argument)
@@ -171,19 +159,6 @@ mb_status mb__conn_suspend(mb_conn *conn, mb__step *step, void *argument)
   conn->step_argument = argument;
   conn->waiting = true;
   return MB_WAIT;
-}
-
-mb_status mb__conn_run(
-    mb_conn *conn, mb__step *step, void *argument, mb_error *error)
-{
-  const mb_status status = step(conn, argument, error);
-  if (status == MB_WAIT)
-    return mb__conn_suspend(conn, step, argument);
-  if (status == MB_ROW)
-    mb__conn_pause(conn); /* the statement is still going on */
-  else
-    mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
-  return status;
 }
 
 mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
@@ -209,6 +184,22 @@ mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
   conn->unsettled = false;
   MB_TASK_END(conn->settle_at);
   return MB_OK;
+}
+
+static mb_status settle_step(mb_conn *conn, void *argument, mb_error *error)
+{
+  (void)argument;
+  return mb__conn_settle(conn, error);
+}
+
+mb_status mb_conn_end_dropped(mb_conn *conn, mb_error *error)
+{
+  if (!conn->unsettled)
+    return MB_OK;
+  if (mb__conn_enter(conn, error) != MB_OK)
+    return MB_ERROR;
+  mb__conn_limit(conn, CLEAN_LIMIT_NS);
+  return mb__conn_run(conn, settle_step, NULL, error);
 }
 
 static mb_status ping_step(mb_conn *conn, void *argument, mb_error *error)

@@ -182,7 +182,7 @@ static void read_note_locked(const mb_conn *conn, char *out, size_t size)
 }
 
 mb_status mb__pool_refuse_empty_locked(
-    mb_pool *pool, const char *what, mb_error *error)
+    mb_pool *pool, unsigned flags, const char *what, mb_error *error)
 {
   size_t size = 0;
   const char *cause = pool->has_last_error
@@ -191,7 +191,7 @@ mb_status mb__pool_refuse_empty_locked(
   const mb_conn *longest = pool->lists[MB__POOL_LENT].oldest;
   const int64_t now_ns = mb__coarse_ns();
   char note[1024];
-  pool->stats.timeouts++;
+  pool->stats.timeouts += !(flags & MB_ACQUIRE_LOOK);
   read_note_locked(longest, note, sizeof note);
   mb__host.fail(error, MB_POOL_TIMEOUT,
       "%s: %lld of %lld are in use%s (the longest for %.1f s), %lld other "
@@ -242,8 +242,8 @@ void mb__pool_lend_locked(mb_pool *pool, mb_conn *conn, pthread_t borrower,
   pool->n_writers += conn->as_writer;
   conn->lent_ns = now_ns;
   /* Nobody else counts while it is not lent. */
-  atomic_store_explicit(&conn->borrow,
-      atomic_load_explicit(&conn->borrow, memory_order_relaxed) + 1,
+  atomic_store_explicit(&conn->guard.borrow,
+      atomic_load_explicit(&conn->guard.borrow, memory_order_relaxed) + 1,
       memory_order_relaxed);
   pool->stats.acquired++;
 }
@@ -271,7 +271,7 @@ void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns)
   while (next != NULL && is_shed_locked(pool, next, now_ns)) {
     pool->stats.shed++;
     (void)mb__pool_refuse_empty_locked(
-        pool, "too many callers wait for a connection", next->error);
+        pool, 0, "too many callers wait for a connection", next->error);
     refuse_locked(pool, next);
     next = next_waiter_locked(pool);
   }

@@ -49,7 +49,7 @@ static mb_conn *take_idle_locked(mb_pool *pool, unsigned flags, int64_t now_ns)
 static void take_back_unfit(
     mb_pool *pool, mb_conn *conn, mb_close_reason reason)
 {
-  (void)atomic_fetch_add(&conn->borrow, 1);
+  (void)atomic_fetch_add(&conn->guard.borrow, 1);
   (void)pthread_mutex_lock(&pool->lock);
   pool->stats.acquired--;
   conn->has_place = false; /* it stays with who wanted the connection */
@@ -120,9 +120,9 @@ static void take_back(mb_pool *pool, mb_conn *conn)
 static bool end_borrow(mb_conn *conn)
 {
   uint_fast64_t number =
-      atomic_load_explicit(&conn->borrow, memory_order_relaxed);
-  return number % 2 == 1 &&
-         atomic_compare_exchange_strong(&conn->borrow, &number, number + 1);
+      atomic_load_explicit(&conn->guard.borrow, memory_order_relaxed);
+  return number % 2 == 1 && atomic_compare_exchange_strong(
+                                &conn->guard.borrow, &number, number + 1);
 }
 
 static void leave(mb_conn *conn)
@@ -146,13 +146,6 @@ void mb_conn_release(mb_conn *conn)
     leave(conn);
   else
     take_back(conn->pool, conn);
-}
-
-void mb_conn_let(mb_conn *conn)
-{
-  (void)atomic_fetch_sub(&conn->guard.held, 1);
-  if (mb_conn_borrow(conn) % 2 == 0)
-    mb_conn_settle(conn);
 }
 
 void mb_conn_settle(mb_conn *conn)
@@ -212,7 +205,7 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
       (pool->lists[MB__POOL_LENT].n >= pool->connector->settings.max ||
           !mb__pool_may_lend_locked(pool, flags))) {
     (void)mb__pool_refuse_empty_locked(
-        pool, "no connection is free", own->error);
+        pool, flags, "no connection is free", own->error);
     return false;
   }
   /* Nobody tells when what was left in the middle of a call can be cleaned. */
@@ -227,7 +220,7 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
       until_ns < deadline_ns || own->conn != NULL || own->refused)
     return true;
   (void)mb__pool_refuse_empty_locked(
-      pool, "no connection became free", own->error);
+      pool, flags, "no connection became free", own->error);
   return false;
 }
 

@@ -112,6 +112,7 @@ struct mb_pool {
     bool wanted; /* constant: every write needs it */
     bool taken;
     mb__place_waiter *first, *last;
+    int64_t n_waiting;
   } place;
   int64_t n_writers; /* lent to who took the place before the connection */
 
@@ -175,7 +176,7 @@ void mb__pool_wake_next_locked(const mb_pool *pool);
 /* Each fails and fills *error: with what it says, and what is known of why
  * there was no connection. */
 mb_status mb__pool_refuse_empty_locked(
-    mb_pool *pool, const char *what, mb_error *error);
+    mb_pool *pool, unsigned flags, const char *what, mb_error *error);
 mb_status mb__pool_refuse_closed(mb_error *error);
 /* Fails everybody who waits. */
 void mb__pool_refuse_all_locked(mb_pool *pool);

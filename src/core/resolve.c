@@ -22,6 +22,8 @@
 #define LOOK_NS (10 * NS_PER_MS)
 /* A numeric address: of IPv6, with the name of an interface. */
 #define ADDRESS_ROOM 64
+/* What is told of those that were not found. */
+#define MISSING_ROOM (MB_ERROR_ROOM / 4)
 
 int (*mb__getaddrinfo)(const char *name, const char *service,
     const struct addrinfo *hints, struct addrinfo **out) = getaddrinfo;
@@ -259,7 +261,7 @@ static void list_missing(const mb__lookups *lookups, char *out, size_t room)
 
 static mb_status fail(const mb__lookups *lookups, mb_error *error)
 {
-  char missing[MB_ERROR_ROOM / 2];
+  char missing[MISSING_ROOM];
   for (size_t i = 0; i < lookups->n; i++)
     if (lookups->each[i] != NULL && lookups->each[i]->out_of_memory)
       return mb__out_of_memory(error);
@@ -349,7 +351,7 @@ mb_status mb__lookups_resume(mb__lookups *lookups, mb_op *op, mb_error *error)
 
 void mb__lookups_explain(const mb__lookups *lookups, mb_error *error)
 {
-  char missing[MB_ERROR_ROOM / 4];
+  char missing[MISSING_ROOM];
   char message[MB_ERROR_ROOM / 2];
   size_t size;
   list_missing(lookups, missing, sizeof missing);

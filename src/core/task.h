@@ -34,18 +34,18 @@
 
 /* A step that is a call of the driver; nothing is sent any more on a connection
  * that was lost in the step before. */
-#define MB_TASK_AWAIT(at, status, conn, call)               \
-  do {                                                      \
-    (status) = mb__conn_drive((conn),                       \
-        (conn)->dead ? mb__conn_lost((conn), error)         \
-                     : (mb__conn_watch(conn), (call)),      \
-        error);                                             \
-    if ((status) == MB_WAIT) {                              \
-      (at) = __LINE__;                                      \
-      return MB_WAIT;                                       \
-    case __LINE__:                                          \
-      (status) = (conn)->answer;                            \
-    }                                                       \
+#define MB_TASK_AWAIT(at, status, conn, call)          \
+  do {                                                 \
+    (status) = mb__conn_drive((conn),                  \
+        (conn)->dead ? mb__conn_lost((conn), error)    \
+                     : (mb__conn_watch(conn), (call)), \
+        error);                                        \
+    if ((status) == MB_WAIT) {                         \
+      (at) = __LINE__;                                 \
+      return MB_WAIT;                                  \
+    case __LINE__:                                     \
+      (status) = (conn)->answer;                       \
+    }                                                  \
   } while (0)
 
 /* A step that is a task of its own. */

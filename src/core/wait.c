@@ -125,9 +125,9 @@ static mb_status give_up(mb_conn *conn, unsigned flags, mb_error *error)
   return MB_ERROR;
 }
 
-mb_status mb__conn_proceed(mb_conn *conn, mb_error *error)
+mb_status mb__conn_within(mb_conn *conn, mb_error *error)
 {
-  if (!conn->op.bounded || !mb_op_stopped(&mb__host, &conn->op))
+  if (!mb_op_stopped(&mb__host, &conn->op))
     return MB_OK;
   if (atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
     return mb__cancellation_fail(conn->listener.cancellation, error);

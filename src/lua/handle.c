@@ -524,8 +524,10 @@ static int session_gc(lua_State *L)
       (session->owns_tx ? mb_tx_is_open(&session->tx) : session->lease != NULL);
   mb_lua_forget(lua, &session->head);
   unlist(lua, session);
-  if (session->owns_tx)
+  if (session->owns_tx) {
+    lua->has_dropped |= mb_tx_is_open(&session->tx);
     mb_tx_drop(&session->tx);
+  }
   if (session->lease != NULL)
     mb_lua_lease_leave(lua, session->lease, false, true);
   session->lease = NULL;

@@ -57,12 +57,31 @@ void mb_lua_lease_join(mb_lua *lua, mb_lua_lease *lease, bool as_rows)
   lua->leases = lease;
 }
 
+/* What a Connection has begun ends with it, though rows keep what it was lent.
+ */
+static void drop_transactions(mb_lua *lua, const mb_lua_lease *lease)
+{
+  mb_tx tx;
+  if (!mb_lua_lease_holds(lease))
+    return;
+  for (mb_tx_innermost(lease->conn, &tx); tx.depth > 0;
+       mb_tx_innermost(lease->conn, &tx)) {
+    mb_tx_drop(&tx);
+    lua->has_dropped = true;
+  }
+}
+
 void mb_lua_lease_leave(
     mb_lua *lua, mb_lua_lease *lease, bool as_rows, bool finalizing)
 {
   lease->rows -= as_rows;
-  if (--lease->users > 0)
+  if (--lease->users > 0) {
+    if (!as_rows && lease->rows == lease->users)
+      drop_transactions(lua, lease);
+    if (!as_rows && lua->has_dropped && !finalizing)
+      mb_lua_end_dropped(lua);
     return;
+  }
   if (lease->prev != NULL)
     lease->prev->next = lease->next;
   else
@@ -86,6 +105,17 @@ void mb_lua_end_leases(mb_lua *lua, const mb_lua_session *origin)
   for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
     if (lease->origin == origin && mb_lua_lease_holds(lease))
       mb_conn_release(lease->conn);
+}
+
+void mb_lua_end_dropped(mb_lua *lua)
+{
+  mb_error error;
+  bool again = false;
+  for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
+    if (mb_lua_lease_holds(lease) &&
+        mb_conn_end_dropped(lease->conn, &error) != MB_OK)
+      again |= error.class == MB_USAGE;
+  lua->has_dropped = again;
 }
 
 mb_lua_lease *mb_lua_find_lease(

@@ -17,7 +17,12 @@ local option_types = {
   nth = "number", times = "number", sql = "string", delay = "number", lose = "boolean",
   fail = "string", answer = "string", after = "boolean", code = "string", message = "string",
 }
-for _, flag in ipairs(flags) do option_types[flag] = "boolean" end
+-- Those that say more of an error.
+local error_options = { "after", "code", "message" }
+for _, flag in ipairs(flags) do
+  option_types[flag] = "boolean"
+  error_options[#error_options + 1] = flag
+end
 
 local answers = { dead = true, alive = true, readable = true }
 
@@ -63,14 +68,14 @@ local function check_numbers(given)
   if given.times and given.times ~= math.huge and not is_count(given.times) then
     errors.usage "option times of a rule: wants a whole number of at least 1, or math.huge"
   end
-  if given.delay and not (given.delay >= 0) then
+  if given.delay and not (given.delay >= 0 and given.delay <= math.huge) then
     errors.usage "option delay of a rule: wants a number of seconds"
   end
 end
 
 local function check_error_options(given, is_error)
   if is_error then return end
-  for _, name in ipairs { "after", "code", "message", (table.unpack or unpack)(flags) } do -- luacheck: ignore 113 143
+  for _, name in ipairs(error_options) do
     if given[name] ~= nil then
       errors.usage("option %s of a rule belongs to lose and fail", name)
     end
@@ -106,10 +111,10 @@ function Fault:at(slot, given)
   check_numbers(given)
   local act, is_error = read_act(given)
   check_error_options(given, is_error)
-  local times = given.times or 1
-  core.control(self.database, "fault_at", slot, given.sql, given.nth or 1,
-    times == math.huge and 0 or times, math.min(given.delay or 0, 1e10), act, given.after or false,
-    class_of(given, slot), flag_words(given), given.code, given.message)
+  local nth, times = given.nth or 1, given.times or 1
+  core.control(self.database, "fault_at", slot, given.sql, math.floor(nth),
+    times == math.huge and 0 or math.floor(times), math.min(given.delay or 0, 1e10), act,
+    given.after or false, class_of(given, slot), flag_words(given), given.code, given.message)
 end
 
 --- Forgets all rules, and ends the delays that are going on.  What was lost stays lost.
