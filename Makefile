@@ -136,6 +136,9 @@ endef
 $(foreach d,$(known_drivers),$(eval $(call find_client,$(d),$(name_$(d)))))
 DRIVERS ?= $(found)
 drivers := $(filter $(known_drivers),$(DRIVERS))
+# Those around others need no library, and are always built.
+wrappers := fault
+driver_modules := $(drivers) $(wrappers)
 
 .PHONY: drivers
 drivers:
@@ -149,10 +152,10 @@ drivers:
 
 objects_of = $(patsubst %.c,$(OBJ)/%.o,$(filter-out %/module.c,$(wildcard $(1)/*.c)))
 core := $(call objects_of,src/core)
-driver_objects := $(foreach d,$(drivers),$(call objects_of,drivers/$(d)))
+driver_objects := $(foreach d,$(driver_modules),$(call objects_of,drivers/$(d)))
 driver_libs := $(foreach d,$(drivers),$(client_libs_$(d)))
 binding_of = $(patsubst %.c,$(1)/obj/%.o,$(wildcard src/lua/*.c))
-modules_in = $(1)/moonbase/core.so $(drivers:%=$(1)/moonbase/driver/%.so)
+modules_in = $(1)/moonbase/core.so $(driver_modules:%=$(1)/moonbase/driver/%.so)
 modules_of = $(call modules_in,$(call folder_of,$(1)))
 
 .DEFAULT_GOAL := build
@@ -175,11 +178,15 @@ $(2)/moonbase/core.so: $(core) $(call binding_of,$(2))
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) -lpthread -o $$@
 
-$(foreach d,$(drivers),$(eval \
+$(foreach d,$(driver_modules),$(eval \
   $(2)/moonbase/driver/$(d).so: $(call objects_of,drivers/$(d))))
 $(2)/moonbase/driver/%.so: $(2)/obj/drivers/%/module.o
 	@mkdir -p $$(@D)
 	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) $$(client_libs_$$*) -lm -lpthread -o $$@
+
+$(2)/spec/support/%.so: $(2)/obj/spec/support/%.o
+	@mkdir -p $$(@D)
+	$$(call say,LINK,$$@) $$(link) $$^ $(nodelete) -lpthread -o $$@
 endef
 $(foreach h,$(sort $(foreach lua,$(luas),$(headers_$(lua)))),$(eval \
   $(call module_rules,$(h),build/$(notdir $(h))$(SUFFIX))))
@@ -190,8 +197,8 @@ $(foreach h,$(sort $(foreach lua,$(luas),$(headers_$(lua)))),$(eval \
 LIB := build/lib$(SUFFIX)
 version := $(shell sed -n 's/^\#define MB_VERSION "\(.*\)"/\1/p' src/moonbase.h)
 major := $(firstword $(subst ., ,$(version)))
-libraries := moonbase $(drivers:%=moonbase-%)
-headers := $(patsubst %,$(LIB)/include/moonbase/%.h,moonbase driver driver_module $(drivers))
+libraries := moonbase $(driver_modules:%=moonbase-%)
+headers := $(patsubst %,$(LIB)/include/moonbase/%.h,moonbase driver driver_module $(driver_modules))
 shared := $(libraries:%=$(LIB)/lib%.so.$(major))
 archives := $(libraries:%=$(LIB)/lib%.a)
 
@@ -210,7 +217,8 @@ $(LIB)/lib$(1).a: $(patsubst $(OBJ)/%,$(OBJ)/public/%,$(call objects_of,$(2)))
 	$$(call say,AR,$$@) $$(AR) rcs $$@ $$^
 endef
 $(eval $(call library_rules,moonbase,src/core))
-$(foreach d,$(drivers),$(eval $(call library_rules,moonbase-$(d),drivers/$(d),$(client_libs_$(d)) -lm)))
+$(foreach d,$(driver_modules),$(eval \
+  $(call library_rules,moonbase-$(d),drivers/$(d),$(client_libs_$(d)) -lm)))
 
 $(LIB)/include/moonbase/%.h: src/%.h
 	@mkdir -p $(@D); cp $< $@
@@ -243,7 +251,7 @@ $(OBJ)/spec/%_test: $(OBJ)/spec/%_test.o $(c_support) $(core) $(driver_objects)
 define lua_test_rules # Lua, folder
 $(2)/obj/spec/%.o: client_cflags = $(foreach d,$(drivers),$(client_cflags_$(d)))
 $(2)/obj/spec/%_test: $(2)/obj/spec/%_test.o $(core) $(call binding_of,$(2)) $(driver_objects) \
-  $(drivers:%=$(2)/obj/drivers/%/module.o)
+  $(driver_modules:%=$(2)/obj/drivers/%/module.o)
 	$$(call say,LINK,$$@) $$(CC) $$(CFLAGS) $$(LDFLAGS) $$^ $$(driver_libs) \
 	  $$(call lua_libs,$(1)) -lm -lpthread -o $$@
 endef
@@ -253,7 +261,8 @@ $(foreach lua,$(LUAS),$(eval $(call lua_test_rules,$(lua),$(call folder_of,$(lua
 run: build ## runs examples/timezones.lua on URL=sqlite:timezones.db
 	@$(call with_build,$(LUA)) examples/timezones.lua '$(or $(URL),sqlite:timezones.db)'
 
-tested = $(call modules_of,$(1)) $(call c_lua_tests,$(1))
+tested = $(call modules_of,$(1)) $(call folder_of,$(1))/spec/support/thread_host.so \
+  $(call c_lua_tests,$(1))
 test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
 	  $(foreach t,$(c_tests),'$(notdir $(t)): $(WRAP) $(t)') \
@@ -357,7 +366,7 @@ lint-exports: $(foreach lua,$(LUAS),$(call modules_of,$(lua))) $(shared)
 # autoVariables: a thread that waits stands in the pool's list with its own stack.
 lint-cppcheck:
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
-	  --suppress=autoVariables:src/core/pool.c $(builtin) src drivers spec/fuzz bench
+	  --suppress=autoVariables:src/core/lending.c $(builtin) src drivers spec/fuzz bench
 
 lint-tidy: $(patsubst %.c,$(OBJ)/%.tidy,$(filter %.c,$(c_files)))
 

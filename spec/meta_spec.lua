@@ -105,9 +105,10 @@ describe("the definitions for editors", function()
         set[name] = nil
       end
     end
-    local values = { driver = "sqlite", pool = {}, on_connect = print, functions = {},
-      aggregates = {}, collations = {}, types = {}, json = print, null = false }
+    local values = { driver = "sqlite", pool = {}, on_connect = print, password = print,
+      functions = {}, aggregates = {}, collations = {}, types = {}, json = print, null = false }
     assert.same(keys(values), keys(set))
+    values.password = nil -- SQLite has none
     assert.has_no.errors(function() moonbase.open("sqlite::memory:", values) end)
   end)
 

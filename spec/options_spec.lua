@@ -77,6 +77,19 @@ describe("moonbase.open", function()
     end
   end)
 
+  it("refuses functions of one Lua state for a pool that several share", function()
+    for _, name in ipairs { "functions", "aggregates", "collations", "on_connect" } do
+      local value = name == "on_connect" and print or {}
+      refused("option " .. name .. ": a pool with a name is shared", url,
+        { name = "shared functions", [name] = value })
+      refused("option " .. name, url .. "?name=shared", { [name] = value })
+    end
+  end)
+
+  it("refuses a function for a password that there is not", function()
+    refused('"password" is no option of sqlite', url, { password = function() return "x" end })
+  end)
+
   it("tells who asked for it, in the traceback", function()
     local err = refused(nil, url, { timeot = 5 })
     assert.is_truthy(err.traceback:find("options_spec.lua", 1, true))

@@ -29,7 +29,8 @@
  *  as it answers MB_WAIT, and its last answer is the function's.  Out pointers
  *  given to the starting call, and op, stay valid until then; parameters until
  *  the statement is finished.  A library that can only block answers no MB_WAIT
- *  and looks at op (mb_op_stopped) wherever the library lets it.
+ *  and looks at op (mb_op_stopped) wherever the library lets it; where it does
+ *  not, its connectors say so (blocks).
  *
  * MEMORY
  *  Pointers that go into a driver are borrowed for the call, unless said
@@ -166,8 +167,8 @@ enum mb_consequence {
   MB_STALE_STATEMENT = 1 << 5,  /* nothing was run: prepare again */
   MB_TIMED_OUT = 1 << 6,        /* set by the core: its time was over */
   MB_RAISED = 1 << 7,           /* set by a callback, which keeps the error */
-  MB_SESSION_ONLY = 1 << 8      /* with MB_CONNECTION_DEAD: the server ended this
-                                   session, and says nothing of others */
+  MB_SESSION_ONLY = 1 << 8 /* with MB_CONNECTION_DEAD: the server ended this
+                              session, and says nothing of others */
 };
 
 /* The part of a combined request that failed: a prepare, begin, reset or
@@ -237,10 +238,10 @@ enum mb_readiness { MB_READABLE_FD = 1, MB_WRITABLE_FD = 2 };
 enum mb_wait_flags {
   /* Nothing runs at the database (a notification is awaited): when the
    * operation is to stop, nobody is asked, and resume is called at once with
-   * ready 0. */
+   * ready 0.  A call that waits again after that is ended as any other. */
   MB_WAIT_IDLE = 1,
   /* What runs is to be stopped by cancel (MB_CANCEL_QUERY) while the call goes
-   * on: finish wants it, and cannot block. */
+   * on: finish wants it, and cannot block.  Once for a call. */
   MB_WAIT_ASK = 2
 };
 
@@ -556,6 +557,11 @@ typedef struct mb_capability {
   bool add_constraint;
 
   char identifier_quote; /* doubled inside a name */
+
+  /* Pieces of words, in small letters, by which a text that reads or writes
+   * rows may leave something in its session all the same, as a set_config or a
+   * lock; ends with NULL.  NULL: there are none.  Read where there is a reset. */
+  const char *const *session_words;
 } mb_capability;
 
 /* --- Statements --------------------------------------------------------- */
@@ -834,6 +840,11 @@ typedef struct mb_driver {
   mb_status (*command)(mb_driver_conn *conn, const char *name,
       const mb_value *values, size_t n, mb_driver_stmt **out, mb_result *result,
       mb_op *op, mb_error *error);
+
+  /* ? The same for what needs no connection: no I/O, from any thread.  *result
+   * is MB_NULL before; its bytes live as long as the connector. */
+  mb_status (*control)(mb_driver_connector *connector, const char *name,
+      const mb_value *values, size_t n, mb_value *result, mb_error *error);
 } mb_driver;
 
 #endif

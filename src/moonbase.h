@@ -107,15 +107,14 @@ typedef struct mb_call {
   int64_t fetch_size;            /* 0: no server-side cursor */
 } mb_call;
 
-/* A setting of a pool as its options give it, for those who make mb_calls. */
-/* When a session is made as new before somebody else gets it; in the order of
- * the words of the option reset. */
-typedef enum mb_reset_policy {
-  MB_RESET_AUTO,   /* when a statement may have changed it */
-  MB_RESET_ALWAYS, /* "full" */
-  MB_RESET_NEVER   /* "none": what was set stays */
-} mb_reset_policy;
+/* What happens to a session whose borrower gives it back, in mb_settings. */
+enum mb_session_reset {
+  MB_SESSION_AUTO, /* made as new when something may have been left in it */
+  MB_SESSION_FULL, /* always made as new, where the database can */
+  MB_SESSION_NONE  /* stays as it is */
+};
 
+/* A setting of a pool as its options give it, for those who make mb_calls. */
 typedef struct mb_settings {
   int64_t connect_timeout_ns;
   int64_t acquire_timeout_ns;
@@ -133,7 +132,8 @@ typedef struct mb_settings {
   int64_t shed_target_ns;      /* 0: never */
   int64_t shed_interval_ns;
   int64_t single_writer; /* 1: one at a time; -1: as the database needs it */
-  int64_t reset;         /* of mb_reset_policy */
+  int64_t reset;         /* of mb_session_reset */
+  int64_t asks_password; /* 1: see mb_pool_set_password */
 } mb_settings;
 
 /*
@@ -176,6 +176,24 @@ const mb_settings *mb_pool_settings(const mb_pool *pool);
 /* The value of an option that belongs to whoever holds the pool (types, null,
  * errors …), or NULL. */
 const char *mb_pool_option(const mb_pool *pool, const char *name);
+
+/*
+ * Says the password with which connections are made from now on, in place of
+ * the option's; it is copied.  Where the option asks_password is true, the
+ * thread in the background connects only after this was called, and when the
+ * password is refused, not before it is called again.  Errors: MB_RESOURCE.
+ */
+MB_CHECKED mb_status mb_pool_set_password(
+    mb_pool *pool, const char *password, mb_error *error);
+/* True where the option asks_password is true and an acquire that came now
+ * would have to connect. */
+bool mb_pool_needs_password(mb_pool *pool);
+
+/* Runs a command of the driver's that needs no connection (see its
+ * documentation).  Bytes in *result live as long as the pool.  Errors:
+ * MB_UNSUPPORTED and its own. */
+MB_CHECKED mb_status mb_pool_control(mb_pool *pool, const char *name,
+    const mb_value *values, size_t n, mb_value *result, mb_error *error);
 
 /* Why a connection was closed. */
 typedef enum mb_close_reason {
@@ -247,11 +265,13 @@ void mb_pool_find_leaks(mb_pool *pool);
 
 enum mb_acquire {
   MB_ACQUIRE_WAIT = 0,
-  MB_ACQUIRE_NOW = 1,   /* do not wait for other borrowers */
-  MB_ACQUIRE_ALONE = 4, /* there are none, and never will be: nor is the
-                           connection to wait for others */
-  MB_ACQUIRE_WRITER = 2 /* in order to write: wait for the place to write first,
-                           where the database has one */
+  MB_ACQUIRE_NOW = 1,    /* do not wait for other borrowers */
+  MB_ACQUIRE_ALONE = 4,  /* there are none, and never will be: nor is the
+                            connection to wait for others */
+  MB_ACQUIRE_WRITER = 2, /* in order to write: wait for the place to write
+                            first, where the database has one */
+  MB_ACQUIRE_LOOK = 8 /* with MB_ACQUIRE_NOW: who gets none asks again, and is
+                         not counted as one who got none in time */
 };
 
 /*
@@ -281,7 +301,7 @@ void mb_conn_drop(mb_conn *conn);
  * reference and compares. */
 void mb_conn_ref(mb_conn *conn);
 void mb_conn_unref(mb_conn *conn);
-uint64_t mb_conn_borrow(const mb_conn *conn);
+static inline uint64_t mb_conn_borrow(const mb_conn *conn);
 /* Whether it has the pool's place to write. */
 bool mb_conn_is_writer(const mb_conn *conn);
 
@@ -309,7 +329,14 @@ void mb_conn_set_setup(mb_conn *conn, bool setup);
 typedef struct mb_conn_guard {
   atomic_uint held;
   atomic_uint read;
-} mb_conn_guard; /* an mb_conn begins with it */
+  atomic_uint_fast64_t borrow; /* odd while lent */
+} mb_conn_guard;               /* an mb_conn begins with it */
+
+static inline uint64_t mb_conn_borrow(const mb_conn *conn)
+{
+  const mb_conn_guard *guard = (const mb_conn_guard *)conn;
+  return atomic_load_explicit(&guard->borrow, memory_order_relaxed);
+}
 
 static inline void mb_conn_hold(mb_conn *conn)
 {
@@ -318,9 +345,21 @@ static inline void mb_conn_hold(mb_conn *conn)
       atomic_load_explicit(&guard->held, memory_order_relaxed) + 1,
       memory_order_relaxed);
 }
-void mb_conn_let(mb_conn *conn);
 /* What was given back under a call is cleaned now, where that has ended. */
 void mb_conn_settle(mb_conn *conn);
+static inline void mb_conn_let(mb_conn *conn)
+{
+  mb_conn_guard *guard = (mb_conn_guard *)conn;
+  /* Who sees it may be another thread, which cleans the connection. */
+  atomic_store_explicit(&guard->held,
+      atomic_load_explicit(&guard->held, memory_order_relaxed) - 1,
+      memory_order_release);
+  if (mb_conn_borrow(conn) % 2 == 0)
+    mb_conn_settle(conn);
+}
+/* Ends rows and transactions that were dropped now, and not with the next call;
+ * others may wait for what they have locked.  MB_USAGE: a call is going on. */
+MB_CHECKED mb_status mb_conn_end_dropped(mb_conn *conn, mb_error *error);
 
 static inline void mb_conn_read_begin(mb_conn *conn)
 {
@@ -509,6 +548,35 @@ mb_spool *mb_stmt_take_spool(mb_stmt *stmt);
 const mb_value *mb_spool_next(mb_spool *spool);
 size_t mb_spool_n_columns(const mb_spool *spool);
 void mb_spool_free(mb_spool *spool);
+
+/* --- Batches ------------------------------------------------------------ */
+
+/*
+ * Runs of one connection that are on their way together: some are added, then
+ * sent, then their answers are taken in the same order; after the last one
+ * further ones may be added.  When one fails those behind it were not run.  Any
+ * other call on the connection ends the batch first.
+ */
+
+/* Whether the driver can; else statements are run one by one. */
+bool mb_conn_takes_batches(const mb_conn *conn);
+/*
+ * Adds a run, as mb_stmt_run starts it; the parameters are done with when this
+ * answers.  *full: it is time to send.  Errors: also MB_UNSUPPORTED, for a run
+ * that has to go alone, which changes nothing.
+ */
+MB_CHECKED mb_status mb_batch_add(mb_stmt **stmt, const mb_tx *tx,
+    const mb_value *params, size_t n, const mb_call *call, bool *full,
+    mb_error *error);
+MB_CHECKED mb_status mb_batch_send(
+    mb_conn *conn, const mb_call *call, mb_error *error);
+/* The next answer: MB_ROW, whose rows are read to the end by mb_stmt_fetch, or
+ * MB_DONE; *stmt says whose, also when it has failed.  NULL with MB_DONE: there
+ * was none left. */
+MB_CHECKED mb_status mb_batch_next(
+    mb_conn *conn, const mb_call *call, mb_stmt **stmt, mb_error *error);
+/* Ends it; what was not answered is thrown away. */
+MB_CHECKED mb_status mb_batch_end(mb_conn *conn, mb_error *error);
 
 /* --- Scripts, commands, tools ------------------------------------------- */
 

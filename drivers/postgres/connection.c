@@ -78,6 +78,7 @@ static void free_memory(mb_driver_conn *conn)
   PQfreemem(conn->copy.piece);
   host->release(conn->copy.sql);
   host->release(conn->parts);
+  host->release(conn->load.bytes);
   pg_forget_heard(conn);
   pg_forget_names(conn);
   pg_arena_free(&conn->opening.texts);

@@ -13,7 +13,8 @@ bool pg_may_prepare(const mb_driver_conn *conn)
 
 bool pg_may_keep(const mb_driver_stmt *stmt)
 {
-  return pg_may_prepare(stmt->conn) && !stmt->is_huge;
+  return stmt->source == PG_SOURCE_SQL && pg_may_prepare(stmt->conn) &&
+         !stmt->is_huge;
 }
 
 void pg_forget_prepared(mb_driver_stmt *stmt)

@@ -128,6 +128,8 @@ static mb_status send_all(mb_driver_conn *conn, mb_op *op, mb_error *error)
 static mb_status start(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->many.stmt;
+  if (stmt->source == PG_SOURCE_LOAD)
+    return pg_load_rows(conn, op, error);
   if (stmt->n_types != conn->many.n)
     return conn->host->fail(error, MB_USAGE,
         "the statement has %zu parameters, but %zu were given", stmt->n_types,
@@ -160,7 +162,7 @@ mb_status pg_execute_many(mb_driver_stmt *stmt, const mb_value *params,
   conn->current = stmt;
   stmt->result = result;
   /* Blobs of the first row say what they are. */
-  stmt->params = params;
+  stmt->params = stmt->source == PG_SOURCE_LOAD ? NULL : params;
   stmt->n_params = n;
   if (stmt->epoch != conn->names_epoch)
     pg_forget_prepared(stmt);

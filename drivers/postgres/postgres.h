@@ -103,6 +103,12 @@ typedef struct pg_request {
 /* How far a COPY has gone. */
 typedef enum pg_copying { PG_COPY_NONE, PG_COPY_IN, PG_COPY_OUT } pg_copying;
 
+/* Rows on their way into a COPY. */
+typedef struct pg_load {
+  char *bytes; /* owned */
+  size_t used, room;
+} pg_load;
+
 /* A prepared statement to be closed. */
 typedef struct pg_name {
   struct pg_name *next;
@@ -174,6 +180,8 @@ struct mb_driver_conn {
   mb_driver_stmt **next_out; /* of pipeline_next */
   unsigned last_cursor;
 
+  pg_load load;
+
   /* Of execute_many. */
   struct {
     mb_driver_stmt *stmt;
@@ -239,6 +247,7 @@ typedef struct pg_type {
 
 typedef enum pg_source {
   PG_SOURCE_SQL,
+  PG_SOURCE_LOAD,     /* COPY … FROM STDIN, for execute_many */
   PG_SOURCE_COPY,     /* rows are pieces of COPY … TO STDOUT */
   PG_SOURCE_COPY_END, /* one row: how much was loaded */
   PG_SOURCE_HEARD     /* rows are notifications */
@@ -249,6 +258,7 @@ struct mb_driver_stmt {
   pg_source source;
   char *sql; /* a copy, terminated */
   size_t size;
+  char *load; /* PG_SOURCE_LOAD: the COPY; sql is the INSERT like it */
   bool is_query; /* what a cursor can be declared for */
   bool is_copy;  /* goes alone */
   bool is_huge;  /* it has more parameters than libpq lets describe */
@@ -608,6 +618,10 @@ mb_status pg_pipeline_end(mb_driver_conn *conn, mb_op *op, mb_error *error);
 
 mb_status pg_execute_many(mb_driver_stmt *stmt, const mb_value *params,
     size_t n, size_t rows, mb_result *result, mb_op *op, mb_error *error);
+/* COPY … FROM STDIN as a statement: MB_USAGE where that cannot be. */
+mb_status pg_prepare_load(
+    mb_driver_stmt *stmt, const char *sql, size_t size, mb_error *error);
+mb_status pg_load_rows(mb_driver_conn *conn, mb_op *op, mb_error *error);
 /* One of its rows was run. */
 void pg_count_row(mb_driver_conn *conn);
 

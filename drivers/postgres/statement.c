@@ -26,6 +26,22 @@ mb_driver_stmt *pg_make_statement(
   return stmt;
 }
 
+static mb_status keep_text(mb_driver_stmt *stmt, const char *sql, size_t size,
+    bool transfers, mb_error *error)
+{
+  if (transfers) {
+    stmt->source = PG_SOURCE_LOAD;
+    return pg_prepare_load(stmt, sql, size, error);
+  }
+  stmt->sql = stmt->conn->host->allocate(size + 1);
+  if (stmt->sql == NULL)
+    return pg_out_of_memory(stmt->conn->host, error);
+  memcpy(stmt->sql, sql, size);
+  stmt->sql[size] = '\0';
+  stmt->size = size;
+  return MB_OK;
+}
+
 mb_status pg_prepare(mb_driver_conn *conn, const char *sql, size_t size,
     mb_driver_stmt **out, mb_prepared *prepared, mb_op *op, mb_error *error)
 {
@@ -34,23 +50,15 @@ mb_status pg_prepare(mb_driver_conn *conn, const char *sql, size_t size,
   *prepared = (mb_prepared){.n_parameters = -1, .empty = judgement.empty};
   if (judgement.empty)
     return MB_DONE;
-  if (judgement.is_transfer)
-    return conn->host->fail(error, MB_USAGE,
-        "COPY from or to the program itself is not run as a statement: see "
-        "copy_from and copy_to of moonbase.postgres");
   if (judgement.is_too_much)
     return pg_refuse_parameters(conn->host, error);
   mb_driver_stmt *stmt = pg_make_statement(conn, PG_SOURCE_SQL, error);
   if (stmt == NULL)
     return MB_ERROR;
-  stmt->sql = conn->host->allocate(size + 1);
-  if (stmt->sql == NULL) {
+  if (keep_text(stmt, sql, size, judgement.is_transfer, error) != MB_OK) {
     pg_close_statement(stmt);
-    return pg_out_of_memory(conn->host, error);
+    return MB_ERROR;
   }
-  memcpy(stmt->sql, sql, size);
-  stmt->sql[size] = '\0';
-  stmt->size = size;
   stmt->is_query = judgement.is_query;
   stmt->is_copy = judgement.is_copy;
   stmt->is_huge = judgement.is_huge;
@@ -87,6 +95,7 @@ void pg_close_statement(mb_driver_stmt *stmt)
   pg_clear_rows(stmt);
   pg_arena_free(&stmt->row_texts);
   host->release(stmt->sql);
+  host->release(stmt->load);
   host->release((void *)stmt->types);
   host->release(stmt->type_oids);
   host->release(stmt->columns);
@@ -220,6 +229,10 @@ mb_status pg_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
     mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
+  if (stmt->source == PG_SOURCE_LOAD)
+    return conn->host->fail(error, MB_USAGE,
+        "COPY from the program takes many rows at once: see copy_from of "
+        "moonbase.postgres, and bulk_insert");
   stmt->result = result;
   stmt->params = params;
   stmt->n_params = n;

@@ -42,19 +42,11 @@ static int on_busy(void *argument, int tries)
   return 1;
 }
 
-void sl_watch(mb_driver_conn *conn, mb_op *op)
+void sl_set_watching(mb_driver_conn *conn, bool watch)
 {
-  const bool watch = op->bounded || conn->has_collations;
-  conn->op = op;
-  conn->busy_handled = false;
-  conn->callback_failed = false;
-  conn->collation_failed = false;
-  conn->discarding = false;
-  if (watch != conn->watching) {
-    conn->watching = watch;
-    sqlite3_progress_handler(
-        conn->db, watch ? WATCH_INTERVAL : 0, watch ? on_progress : NULL, conn);
-  }
+  conn->watching = watch;
+  sqlite3_progress_handler(
+      conn->db, watch ? WATCH_INTERVAL : 0, watch ? on_progress : NULL, conn);
 }
 
 /* Pragmas that take an argument and leave the session as it was. */

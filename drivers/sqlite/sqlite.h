@@ -55,9 +55,14 @@ struct mb_driver_conn {
 
   /* The operation in flight, for the handlers. */
   mb_op *op;
-  bool watching;     /* the progress handler is set */
-  bool busy_handled; /* the busy handler ran */
-  bool closing;      /* wait for no lock */
+  bool watching;      /* the progress handler is set */
+  bool has_callbacks; /* functions of the program are known to SQLite */
+  bool has_collations;
+  bool closing;          /* wait for no lock */
+  bool busy_handled;     /* the busy handler ran */
+  bool callback_failed;  /* a function of the program */
+  bool collation_failed; /* it was a collation */
+  bool discarding;       /* nobody wants what aggregates that end now give */
   int64_t busy_since_ns;
   int64_t busy_timeout_ns;
 
@@ -67,11 +72,6 @@ struct mb_driver_conn {
   bool query_only; /* set by it, to be taken back */
   bool dead;
   int64_t last_group; /* of aggregates */
-  bool has_callbacks; /* functions of the program are known to SQLite */
-  bool has_collations;
-  bool callback_failed;
-  bool collation_failed; /* it was a collation */
-  bool discarding;       /* nobody wants what aggregates that end now give */
   mb_error callback_error;
 
   sqlite3_stmt *begin[3]; /* deferred, immediate, exclusive; NULL: not yet */
@@ -103,7 +103,8 @@ struct mb_driver_stmt {
   int reprepared; /* SQLite's count when the columns were read */
   bool reads_only;
   bool names_journal; /* it asks for its mode or sets it */
-  bool inserts, updates, has_rowid, rowid_known;
+  bool inserts, upserts;
+  bool has_rowid, rowid_known; /* its id is the rowid; not asked yet: false */
   bool first_row; /* sqlite3_step stands on a row not yet fetched */
   bool running;
   bool *booleans; /* columns declared as such */
@@ -172,9 +173,21 @@ mb_status sl_cancel(mb_driver_cancel *handle, enum mb_cancel_level level,
     int64_t deadline_ns, mb_error *error);
 void sl_release_cancel(mb_driver_cancel *handle);
 
+/* Sets the progress handler, or takes it away. */
+void sl_set_watching(mb_driver_conn *conn, bool watch);
 /* Makes op the one that the handlers look at; before every call that may take
  * long. */
-void sl_watch(mb_driver_conn *conn, mb_op *op);
+static inline void sl_watch(mb_driver_conn *conn, mb_op *op)
+{
+  const bool watch = op->bounded || conn->has_collations;
+  conn->op = op;
+  conn->busy_handled = false;
+  conn->callback_failed = false;
+  conn->collation_failed = false;
+  conn->discarding = false;
+  if (watch != conn->watching)
+    sl_set_watching(conn, watch);
+}
 /* Turns the journal into a write-ahead log before the first write. */
 void sl_want_wal(mb_driver_conn *conn);
 /* Sets the busy handler again where a PRAGMA busy_timeout, which SQLite runs

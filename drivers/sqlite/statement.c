@@ -11,30 +11,33 @@
 
 /* --- Preparing ---------------------------------------------------------- */
 
-/* Whether an insert's id is SQLite's rowid: not in a view, not in a table
- * WITHOUT ROWID. */
-static bool find_rowid(mb_driver_stmt *stmt)
+/* Whether an insert's id is SQLite's rowid is to be found out. */
+static void forget_rowid(mb_driver_stmt *stmt)
 {
-  if (!stmt->rowid_known) {
-    const int code =
-        stmt->table[0] == '\0'
-            ? SQLITE_OK
-            : sqlite3_table_column_metadata(stmt->conn->db,
-                  stmt->schema[0] != '\0' ? stmt->schema : NULL, stmt->table,
-                  "rowid", NULL, NULL, NULL, NULL, NULL);
-    stmt->rowid_known = code != SQLITE_NOMEM;
-    stmt->has_rowid = code == SQLITE_OK;
-  }
-  return stmt->has_rowid;
+  stmt->rowid_known = !stmt->inserts || stmt->upserts;
+}
+
+/* Its id is, but in a view, and in a table WITHOUT ROWID. */
+static void find_rowid(mb_driver_stmt *stmt)
+{
+  const int code =
+      stmt->table[0] == '\0'
+          ? SQLITE_OK
+          : sqlite3_table_column_metadata(stmt->conn->db,
+                stmt->schema[0] != '\0' ? stmt->schema : NULL, stmt->table,
+                "rowid", NULL, NULL, NULL, NULL, NULL);
+  stmt->rowid_known = code != SQLITE_NOMEM;
+  stmt->has_rowid = code == SQLITE_OK;
 }
 
 static void note_sight(mb_driver_stmt *stmt, const sl_sight *sight)
 {
   stmt->names_journal = sight->names_journal;
   stmt->inserts = sight->inserts;
-  stmt->updates = sight->updates;
+  stmt->upserts = sight->inserts && sight->updates;
   memcpy(stmt->table, sight->table, sizeof stmt->table);
   memcpy(stmt->schema, sight->schema, sizeof stmt->schema);
+  forget_rowid(stmt);
 }
 
 mb_status sl_prepare(mb_driver_conn *conn, const char *sql, size_t size,
@@ -108,23 +111,15 @@ static void on_update(void *argument, int action, const char *schema,
   }
 }
 
-static bool is_upsert(const mb_driver_stmt *stmt)
-{
-  return stmt->inserts && stmt->updates;
-}
-
 /* Finds out before the run what is wanted of it, while it can still fail
  * without having changed anything. */
 static mb_status look_ahead(mb_driver_stmt *stmt, mb_error *error)
 {
   if (stmt->columns_serial == 0 && sl_read_columns(stmt, error) != MB_OK)
     return MB_ERROR;
-  if (stmt->inserts && !is_upsert(stmt)) {
-    (void)find_rowid(stmt);
-    if (!stmt->rowid_known)
-      return sl_out_of_memory(stmt->conn->host, error);
-  }
-  return MB_OK;
+  if (!stmt->rowid_known)
+    find_rowid(stmt);
+  return stmt->rowid_known ? MB_OK : sl_out_of_memory(stmt->conn->host, error);
 }
 
 static void hook(mb_driver_stmt *stmt)
@@ -143,13 +138,16 @@ static void unhook(mb_driver_conn *conn)
 static void note_id(mb_driver_stmt *stmt, mb_result *result)
 {
   mb_driver_conn *conn = stmt->conn;
-  if (is_upsert(stmt)) {
+  if (stmt->upserts) {
     result->has_last_id = conn->hook_inserted;
     result->last_id = conn->hook_rowid;
-  } else if (find_rowid(stmt)) {
-    result->has_last_id = true;
-    result->last_id = sqlite3_last_insert_rowid(conn->db);
+    return;
   }
+  if (!stmt->rowid_known)
+    find_rowid(stmt); /* it was prepared anew since */
+  result->has_last_id = stmt->has_rowid;
+  if (stmt->has_rowid)
+    result->last_id = sqlite3_last_insert_rowid(conn->db);
 }
 
 static void note_totals(mb_driver_stmt *stmt, mb_result *result)
@@ -169,31 +167,58 @@ static void note_totals(mb_driver_stmt *stmt, mb_result *result)
   }
 }
 
-/* The end of a run, good or bad, as SQLite saw it.  code: SQLITE_DONE or what
- * went wrong. */
-static mb_status end_run(mb_driver_stmt *stmt, int code, mb_error *error)
+/* Makes the statement ready for its next run, and answers as SQLite does. */
+static int reset(mb_driver_stmt *stmt)
 {
   mb_driver_conn *conn = stmt->conn;
   stmt->running = false;
+  conn->discarding = true;
+  const int code = sqlite3_reset(stmt->stmt);
+  conn->discarding = false;
+  return code;
+}
+
+/* What is left to do after the reset. */
+static void leave_run(mb_driver_stmt *stmt)
+{
+  mb_driver_conn *conn = stmt->conn;
   if (conn->sight.sets_busy_timeout)
     sl_take_busy_timeout(conn);
-  mb_status status = MB_DONE;
-  if (code != SQLITE_DONE)
-    status = sl_fail(conn, code, SL_RUNNING, error);
-  conn->discarding = true;
-  const int reset = sqlite3_reset(stmt->stmt);
-  conn->discarding = false;
-  if (status == MB_DONE && reset != SQLITE_OK)
-    status = sl_fail(conn, reset, SL_RUNNING, error);
-  /* A run that is left early is counted by the reset. */
-  if (status == MB_DONE)
-    note_totals(stmt, stmt->result);
-  if (status == MB_ERROR && error->class == MB_CONSTRAINT)
-    sl_name_constraint(conn, error);
   if (conn->hooked == stmt)
     unhook(conn);
   conn->op = NULL;
-  return status;
+}
+
+/* Ends a run that SQLite has failed with code. */
+static mb_status fail_run(mb_driver_stmt *stmt, int code, mb_error *error)
+{
+  (void)sl_fail(stmt->conn, code, SL_RUNNING, error);
+  (void)reset(stmt);
+  if (error->class == MB_CONSTRAINT)
+    sl_name_constraint(stmt->conn, error);
+  leave_run(stmt);
+  return MB_ERROR;
+}
+
+/* Ends a run that has come to its end, or is left early. */
+static inline mb_status end_run(mb_driver_stmt *stmt, mb_error *error)
+{
+  const int code = reset(stmt);
+  if (code != SQLITE_OK)
+    return fail_run(stmt, code, error);
+  /* Here, since a run that is left early is counted by the reset. */
+  note_totals(stmt, stmt->result);
+  leave_run(stmt);
+  return MB_DONE;
+}
+
+/* Ends a run whose row, or columns, there is no memory for. */
+static mb_status abandon_run(mb_driver_stmt *stmt, mb_error *error)
+{
+  mb_error ignored;
+  if (stmt->running)
+    (void)fail_run(stmt, SQLITE_NOMEM, &ignored);
+  return sl_out_of_memory(stmt->conn->host, error);
 }
 
 /* What a function of the program has met is told in its own words. */
@@ -203,7 +228,7 @@ static mb_status report_callback(
   mb_driver_conn *conn = stmt->conn;
   const bool done = code == SQLITE_ROW || code == SQLITE_DONE;
   mb_error ignored;
-  (void)end_run(stmt, done ? SQLITE_ERROR : code, &ignored);
+  (void)fail_run(stmt, done ? SQLITE_ERROR : code, &ignored);
   /* A write that a wrong order went into cannot be undone alone. */
   if (done && !stmt->reads_only && sqlite3_get_autocommit(conn->db) == 0)
     (void)sqlite3_exec(conn->db, "rollback", NULL, NULL, NULL);
@@ -211,25 +236,24 @@ static mb_status report_callback(
   return MB_ERROR;
 }
 
-static mb_status take_step(mb_driver_stmt *stmt, mb_error *error)
+static inline mb_status take_step(mb_driver_stmt *stmt, mb_error *error)
 {
   const int code = sqlite3_step(stmt->stmt);
   if (stmt->conn->callback_failed && sl_callback_failed(stmt->conn, code))
     return report_callback(stmt, code, error);
   if (code == SQLITE_ROW)
     return MB_ROW;
-  return end_run(stmt, code, error);
+  return code == SQLITE_DONE ? end_run(stmt, error)
+                             : fail_run(stmt, code, error);
 }
 
-/* The columns as they are since SQLite last prepared the statement. */
-static mb_status follow_columns(mb_driver_stmt *stmt, mb_error *error)
+/* SQLite has prepared the statement anew: its columns, and the id of what it
+ * has inserted, are perhaps others. */
+static mb_status follow_schema(mb_driver_stmt *stmt, mb_error *error)
 {
-  if (stmt->columns_serial != 0 &&
-      stmt->reprepared ==
-          sqlite3_stmt_status(stmt->stmt, SQLITE_STMTSTATUS_REPREPARE, 0))
-    return MB_OK;
-  stmt->rowid_known = false;
-  return sl_read_columns(stmt, error);
+  forget_rowid(stmt);
+  return sl_read_columns(stmt, error) == MB_OK ? MB_OK
+                                               : abandon_run(stmt, error);
 }
 
 mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
@@ -240,7 +264,8 @@ mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   (void)options;
   stmt->result = result;
   if ((conn->query_only && sl_settle_session(conn, error) != MB_DONE) ||
-      look_ahead(stmt, error) != MB_OK ||
+      ((stmt->columns_serial == 0 || !stmt->rowid_known) &&
+          look_ahead(stmt, error) != MB_OK) ||
       sl_bind(conn, stmt->stmt, params, n, error) != MB_OK)
     return MB_ERROR;
   sl_watch(conn, op);
@@ -249,17 +274,16 @@ mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
     if (conn->wal == SL_WAL_WANTED && !stmt->names_journal &&
         sqlite3_get_autocommit(conn->db) != 0)
       sl_want_wal(conn);
-    if (is_upsert(stmt))
+    if (stmt->upserts)
       hook(stmt);
   }
   stmt->running = true;
   const mb_status status = take_step(stmt, error);
-  if (status != MB_ERROR && follow_columns(stmt, error) != MB_OK) {
-    mb_error ignored;
-    if (stmt->running)
-      (void)end_run(stmt, SQLITE_NOMEM, &ignored);
+  if (status != MB_ERROR &&
+      stmt->reprepared !=
+          sqlite3_stmt_status(stmt->stmt, SQLITE_STMTSTATUS_REPREPARE, 0) &&
+      follow_schema(stmt, error) != MB_OK)
     return MB_ERROR;
-  }
   give_columns(stmt, result);
   stmt->first_row = status == MB_ROW;
   return status;
@@ -281,11 +305,8 @@ static mb_status read_row(mb_driver_stmt *stmt, mb_value *row, mb_error *error)
 {
   const int n = (int)stmt->n_columns;
   for (int i = 0; i < n; i++)
-    if (!sl_read(sqlite3_column_value(stmt->stmt, i), &row[i])) {
-      mb_error ignored;
-      (void)end_run(stmt, SQLITE_NOMEM, &ignored);
-      return sl_out_of_memory(stmt->conn->host, error);
-    }
+    if (!sl_read(sqlite3_column_value(stmt->stmt, i), &row[i]))
+      return abandon_run(stmt, error);
   if (!stmt->is_plain)
     interpret(stmt, row);
   return MB_ROW;
@@ -317,7 +338,7 @@ mb_status sl_finish(
     return MB_DONE;
   /* SQLite does all changes with the first step; a reset keeps them. */
   sl_watch(stmt->conn, op);
-  return end_run(stmt, SQLITE_DONE, error);
+  return end_run(stmt, error);
 }
 
 void sl_close_statement(mb_driver_stmt *stmt)

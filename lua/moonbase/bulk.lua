@@ -15,7 +15,7 @@ local chunk_rows = 1000
 
 -- Inside a transaction already: nothing around it is needed.
 local function in_transaction(x, fn)
-  if core.kind(x) == "Transaction" then return fn(x) end
+  if transaction.nests(x) then return fn(x) end
   return transaction.run(x, fn)
 end
 
@@ -235,7 +235,7 @@ function bulk.bulk_insert(x, table_name, columns, rows, given)
   core.check_session(x)
   if given == nil then given = {} end
   check_options(given)
-  if given.commit_every and core.kind(x) == "Transaction" then
+  if given.commit_every and transaction.nests(x) then
     errors.usage "option commit_every of bulk_insert: there is a transaction open around it"
   end
   local chunks = chunks_of(rows, "bulk_insert")

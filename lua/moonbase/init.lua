@@ -45,7 +45,18 @@ local function refuse(format, ...)
   error(errors.new("ConnectorValidationError", format:format(...), nil, 3), 0)
 end
 
-local function load_driver(name)
+local load_driver
+
+-- The driver of fault+sqlite: that of sqlite, with fault around it.
+local function wrap_driver(around, name)
+  local outer, inner = load_driver(around), load_driver(name)
+  if type(outer) ~= "table" then refuse("driver \"%s\" goes around no other", around) end
+  return outer.wrap(inner)
+end
+
+function load_driver(name)
+  local around, inside = name:match "^([%w_]+)%+(.+)$"
+  if around then return wrap_driver(around, inside) end
   local ok, driver = pcall(require, "moonbase.driver." .. name)
   if ok then return driver end
   if driver == "not enough memory" then error(driver, 0) end
@@ -75,8 +86,14 @@ local function find_driver(url, given)
     name = schemes[scheme:lower()] or scheme:lower()
   end
   if not name then refuse "driver: missing; give a URL or driver = \"sqlite\"" end
-  if not name:find "^[%w_]+$" then refuse "driver: the name has other than letters and digits" end
-  return load_driver(name)
+  if not name:find "^[%w_+]*[%w_]$" then
+    refuse "driver: the name has other than letters and digits"
+  end
+  local driver = load_driver(name)
+  if type(driver) == "table" then
+    refuse("driver \"%s\" goes around another one: %s+sqlite", name, name)
+  end
+  return driver
 end
 
 --- Opens a database: checks URL and options, and opens no connection yet.
@@ -96,6 +113,7 @@ function moonbase.open(url, given)
   local driver = find_driver(url, given)
   local flat, kept = options.sort(given)
   local db = core.open(driver, url, flat)
+  if core.option(db, "name") then options.check_shared(kept) end
   setup.keep(db, kept)
   observe.name(db)
   return core.configure(db, options.of_handle(db, kept))

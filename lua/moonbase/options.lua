@@ -152,6 +152,21 @@ local function check_lua_side(name, value)
   end
 end
 
+-- Functions of one Lua state, which a pool that several share cannot call.
+local of_one_state = { "functions", "aggregates", "collations", "on_connect", "password" }
+
+--- Refuses what cannot be kept for the handles of a shared pool.
+---@param kept table
+function options.check_shared(kept)
+  for _, name in ipairs(of_one_state) do
+    if kept[name] ~= nil then
+      error(errors.new("ConnectorValidationError", ("option %s: a pool with a name is shared, and "
+        .. "cannot call a function of one Lua state; %s"):format(name, name == "on_connect"
+        and "give init instead" or "leave the name out"), nil, 2), 0)
+    end
+  end
+end
+
 --- Sorts the options of open: those for the core as a flat list of texts, and
 --- those that stay here.
 ---@param given table
@@ -181,6 +196,9 @@ function options.sort(given)
         end
         add(flat, pool_name, pool_value)
       end
+    elseif name == "password" and type(value) == "function" then
+      add(flat, "asks_password", true)
+      kept.password = value
     elseif name ~= "driver" then
       add(flat, name, value)
     end

@@ -105,7 +105,18 @@ function setup.keep(db, kept)
     aggregates = copy_checked(kept.aggregates, read_aggregate),
     collations = copy_checked(kept.collations, read_collation),
     on_connect = kept.on_connect,
+    password = kept.password,
   }
+end
+
+-- Called by the binding before something connects.
+function core.helpers.password(db)
+  local password = core.extra(db).setup.password()
+  if type(password) ~= "string" or password:find("\0", 1, true) then
+    errors.usage("the function that is option password returned %s; a text without a zero byte is "
+      .. "wanted", type(password) == "string" and "one with a zero byte" or "a " .. type(password))
+  end
+  return password
 end
 
 -- Called by the binding with a new connection.

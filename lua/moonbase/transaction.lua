@@ -64,8 +64,36 @@ local function prepare_options(given, nested)
   return {
     isolation = number_of(core.isolations, given.isolation, "isolation"),
     mode = number_of(core.modes, given.mode, "mode"),
-    read_only = given.read_only, exclusive = given.exclusive, deferrable = given.deferrable, timeout = given.timeout,
+    read_only = given.read_only, exclusive = given.exclusive,
+    deferrable = given.deferrable, timeout = given.timeout,
   }
+end
+
+-- The sandbox of a test is a transaction, and those that are begun on it are savepoints; but
+-- they are to be what they are on a Database.  So it leaves a function beside itself, which
+-- makes the options of a savepoint out of theirs, or gives nil and an error.
+local function as_database(x)
+  return core.kind(x) == "Transaction" and core.extra(x).as_database
+end
+
+--- Whether what is begun on x is a savepoint to the program.
+---@param x moonbase.Session
+---@return boolean
+function transaction.nests(x)
+  return core.kind(x) == "Transaction" and not core.extra(x).as_database
+end
+
+local function start(x, options, managed)
+  local adapt = as_database(x)
+  if adapt then
+    local adapted, err = adapt(x, options)
+    if not adapted then
+      if core.options(x).errors == "return" then return nil, err end
+      error(err, 0)
+    end
+    options = adapted
+  end
+  return core.begin(x, options, managed)
 end
 
 -- Hooks: what is to be done after the outermost end.  Those of a transaction are
@@ -103,7 +131,7 @@ local function ended(tx, outcome, err)
   if not list then return end
   extra.hooks = nil
   local parent = core.parent(core.original(tx))
-  if core.kind(parent) == "Transaction" then
+  if transaction.nests(parent) then
     hand_up(list, core.original(parent), outcome)
   else
     run_hooks(list, outcome)
@@ -168,11 +196,12 @@ end
 ---@param given? moonbase.TransactionOptions
 ---@return moonbase.Transaction
 function transaction.begin(x, given)
-  local options = prepare_options(given, core.kind(x) == "Transaction")
+  core.check_session(x)
+  local options = prepare_options(given, transaction.nests(x))
   if given and given.retry then
     errors.usage "option retry needs a function that can be run again: use transaction(fn)"
   end
-  return core.begin(x, options, false)
+  return start(x, options, false)
 end
 
 -- Two errors: the first is what happened, the second goes into its list.
@@ -234,7 +263,7 @@ local function attempt(x, fn, options, number)
   local tx
   local function call() return fn(tx) end
   -- From here on nothing may fail for want of memory: the transaction would stay open.
-  tx = core.begin(x, options, true)
+  tx = start(x, options, true)
   transaction.set_attempt(tx, number)
   return conclude(tx, xpcall(call, remember))
 end
@@ -325,7 +354,7 @@ function transaction.run(x, fn, given)
   if type(fn) ~= "function" then
     errors.usage("transaction wants a function, and got a %s", type(fn))
   end
-  local options = prepare_options(given, core.kind(x) == "Transaction")
+  local options = prepare_options(given, transaction.nests(x))
   return transaction.deliver(x, run, fn, options, given and given.retry)
 end
 

@@ -241,6 +241,29 @@ EACH_WAY(stops_what_waits)
   CHECK_INT(td_calls(TD_CONNECT), 1);
 }
 
+/* Nothing runs at the database: the call itself is told. */
+EACH_WAY(stops_what_only_waits)
+{
+  if (td.blocks || td.deaf)
+    return;
+  canceller c;
+  mb_cancellation *stop = make(NULL);
+  const mb_call call = {.cancellation = stop};
+  connect_with(s, &patient, 1);
+  td.idle = true;
+  td_stall(TD_EXECUTE, 1, TD_UNTIL_ASKED);
+  start_canceller(&c, stop, TD_EXECUTE, 1, NS_PER_MS);
+  CHECK_INT(put(s, 1, &call), MB_ERROR);
+  CHECK_INT(s->error->class, MB_CANCELED);
+  CHECK(says(s, "cancelled: enough"));
+  CHECK(!flags(s, MB_CONNECTION_DEAD));
+  (void)pthread_join(c.thread, NULL);
+  CHECK_INT(td_calls(TD_CANCEL_QUERY), 0);
+  CHECK_INT(put(s, 2, NULL), MB_DONE);
+  CHECK_INT(td_calls(TD_CONNECT), 1);
+  mb_cancellation_close(stop);
+}
+
 EACH_WAY(starts_nothing_that_is_cancelled)
 {
   mb_stmt *stmt;
@@ -357,7 +380,7 @@ EACH_WAY(stops_connecting)
   CHECK_INT(mb_pool_acquire(s->pool, &call, 0, &s->conn, fresh(s)), MB_ERROR);
   CHECK_INT(s->error->class, MB_CANCELED);
   CHECK(says(s, "enough"));
-  CHECK_INT(td_open_sessions(), 0);
+  CHECK(are_closed());
   CHECK_INT(td_calls(TD_CANCEL_QUERY), 0);
   (void)pthread_join(c.thread, NULL);
   mb_cancellation_close(stop);
@@ -430,6 +453,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(wakes_by_a_descriptor),
     CHECK_TEST(meets_only_what_it_is_for),
     CHECK_TEST(stops_what_waits),
+    CHECK_TEST(stops_what_only_waits),
     CHECK_TEST(starts_nothing_that_is_cancelled),
     CHECK_TEST(ends_rows),
     CHECK_TEST(stops_reading_ahead),

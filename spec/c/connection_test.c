@@ -474,9 +474,56 @@ EACH_WAY(resets_the_session)
   CHECK_INT(acquire(s), MB_OK);
   CHECK_INT(td_calls(TD_CONNECT), 2);
 
+  CHECK_INT(run(s, "session"), MB_DONE);
   td_fail(TD_EXEC_TEXT, 1, MB_SYNTAX, MB_SENT);
   release(s);
   CHECK_INT(td_open_sessions(), 0);
+}
+
+static void check_resets(session *s, const char *sql, int64_t n)
+{
+  const int64_t before = td_calls(TD_RESET);
+  if (!CHECK_INT(count_rows(s, sql), 1))
+    fprintf(stderr, "  %s\n", sql);
+  release(s);
+  if (!CHECK_INT(td_calls(TD_RESET) - before, n))
+    fprintf(stderr, "  %s\n", sql);
+  CHECK_INT(acquire(s), MB_OK);
+}
+
+EACH_WAY(resets_what_may_have_been_changed)
+{
+  s->driver = td_full_driver();
+  connect(s);
+  check_resets(s, "select 1", 0);
+  check_resets(s, "select 1 get_Lock", 1);
+  check_resets(s, "rows 1", 1);
+  check_resets(s, "select 1", 0);
+  CHECK_INT(run(s, "session"), MB_DONE);
+  check_resets(s, "select 1", 1);
+  mb_conn_set_setup(s->conn, true);
+  CHECK_INT(run(s, "session"), MB_DONE);
+  mb_conn_set_setup(s->conn, false);
+  check_resets(s, "select 1", 0);
+}
+
+EACH_WAY(resets_every_session)
+{
+  const mb_option reset = {"reset", "full"};
+  s->driver = td_full_driver();
+  connect_with(s, &reset, 1);
+  check_resets(s, "select 1", 1);
+  check_resets(s, "rows 1", 1);
+}
+
+EACH_WAY(resets_no_session)
+{
+  const mb_option reset = {"reset", "none"};
+  s->driver = td_full_driver();
+  connect_with(s, &reset, 1);
+  CHECK_INT(run(s, "session"), MB_DONE);
+  check_resets(s, "rows 1", 0);
+  CHECK_INT(td_calls(TD_CONNECT), 1);
 }
 
 /* A reset that travels with the next borrower's request: nothing of that was
@@ -746,6 +793,9 @@ static const struct check_test tests[] = {
     CHECK_TEST(closes_what_cannot_be_cleaned),
     CHECK_TEST(closes_what_is_not_clean_in_time),
     CHECK_TEST(resets_the_session),
+    CHECK_TEST(resets_what_may_have_been_changed),
+    CHECK_TEST(resets_every_session),
+    CHECK_TEST(resets_no_session),
     CHECK_TEST(drops_a_session_whose_reset_fails_late),
     CHECK_TEST(closes_a_session_that_a_user_has_changed),
     CHECK_TEST(keeps_a_session_that_is_the_database),

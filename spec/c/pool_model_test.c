@@ -257,7 +257,7 @@ static void do_sweep(model *m, mb_pool *pool)
     const model_conn one = take(m->idle, &m->n_idle, 0);
     forget(m, &one, MB_CLOSED_DEAD);
   }
-  mb__pool_sweep(pool);
+  mb__keeper_sweep(pool);
 }
 
 /* No age may be so near to a limit that the steps of the clock decide. */

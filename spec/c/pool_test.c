@@ -861,6 +861,52 @@ ONE_WAY(keeps_order_among_many_threads)
   CHECK_INT(stats.created - stats.closed, stats.size);
 }
 
+EACH_WAY(connects_with_the_password_that_was_said_last)
+{
+  const mb_option options[] = {{"asks_password", "true"}, {"max", "2"}};
+  td.password = "one";
+  CHECK_INT(open_pool(s, NULL, options, 2), MB_OK);
+  CHECK(mb_pool_needs_password(s->pool));
+  CHECK_INT(acquire(s), MB_ERROR);
+  CHECK_INT(s->error->class, MB_PERMISSION);
+  CHECK_INT(mb_pool_set_password(s->pool, "one", s->error), MB_OK);
+  CHECK_INT(acquire(s), MB_OK);
+  CHECK(mb_pool_needs_password(s->pool));
+  release(s);
+  CHECK(!mb_pool_needs_password(s->pool));
+  CHECK_INT(acquire(s), MB_OK);
+  td_cut_off(s->conn, TD_CLOSED);
+  release(s);
+  td.password = "two";
+  CHECK_INT(mb_pool_set_password(s->pool, "two", s->error), MB_OK);
+  CHECK_INT(acquire(s), MB_OK);
+  release(s);
+}
+
+static bool has_idle(session *s, int64_t n, int64_t limit_ms)
+{
+  for (int64_t ms = 0; ms < limit_ms && stats_of(s).idle != n; ms++)
+    mb_sleep_ns(NS_PER_MS);
+  return stats_of(s).idle == n;
+}
+
+/* Its thread cannot ask, so it connects with what it was told. */
+EACH_WAY(does_not_guess_the_password)
+{
+  const mb_option options[] = {{"asks_password", "true"}, {"min_idle", "2"}};
+  td.password = "two";
+  CHECK_INT(open_pool(s, NULL, options, 2), MB_OK);
+  CHECK(!has_idle(s, 2, 30));
+  CHECK_INT(td_calls(TD_CONNECT), 0);
+  CHECK_INT(mb_pool_set_password(s->pool, "one", s->error), MB_OK);
+  for (int ms = 0; ms < 5000 && stats_of(s).failures == 0; ms++)
+    mb_sleep_ns(NS_PER_MS);
+  CHECK(!has_idle(s, 2, 30));
+  CHECK_INT(td_calls(TD_CONNECT), 1);
+  CHECK_INT(mb_pool_set_password(s->pool, "two", s->error), MB_OK);
+  CHECK(has_idle(s, 2, 5000));
+}
+
 static const struct check_test tests[] = {
     CHECK_TEST(lends_what_was_used_last),
     CHECK_TEST(opens_no_more_than_allowed),
@@ -882,6 +928,8 @@ static const struct check_test tests[] = {
     CHECK_TEST(disposes_only_of_what_was_dropped),
     CHECK_TEST(outlives_its_references_while_it_is_borrowed),
     CHECK_TEST(counts),
+    CHECK_TEST(connects_with_the_password_that_was_said_last),
+    CHECK_TEST(does_not_guess_the_password),
     CHECK_TEST(leaves_to_a_parent_what_is_its),
     CHECK_TEST(keeps_order_among_many_threads),
 };

@@ -35,8 +35,11 @@ static mb_status open_connector(const mb_host *host, const mb_option *given,
   if (made == NULL)
     return td_out_of_memory(host, error);
   *made = host;
-  *info = (mb_connector_info){
-      .url = "test://server/database", .max_connections = td.max_connections};
+  *info = (mb_connector_info){.url = "test://server/database",
+      .max_connections = td.max_connections,
+      .blocks = td.deaf,
+      .lookups = td.lookups,
+      .n_lookups = td.n_lookups};
   *out = (mb_driver_connector *)made;
   td_count_object(1);
   return MB_OK;

@@ -4,6 +4,7 @@
  * Its texts are words, not SQL:
  *
  *   rows N         N rows of two columns, n (an integer) and name (a text)
+ *   select N       the same; by its first word a read that leaves nothing
  *     cols C       of C columns
  *     break K      row K is an error
  *     results R    R results of that kind, one behind the other
@@ -81,6 +82,12 @@ typedef struct td_settings {
   int waits; /* of each call that may wait */
   td_wake wake;
   bool blocks; /* it never answers MB_WAIT, and looks at its bounds itself */
+  bool deaf;   /* it never answers MB_WAIT, and looks at nothing: what ends a
+                  call that stalls is cancel.  A connect that stalls lasts until
+                  nobody waits for it, or until td_unhang */
+  bool idle;   /* a call that stalls says that nothing runs */
+  bool asks;   /* a finish that may cancel wants what runs to be asked to stop,
+                  and lasts until that has come, unless it waits anyway */
   bool changes_fd; /* with each wait of a connect */
   bool writes;     /* a connect waits to write */
   bool noisy;      /* the socket of a call that stalls is always readable */
@@ -93,12 +100,16 @@ typedef struct td_settings {
   unsigned reset_loses;   /* of mb_reset_lost */
   int cancel_ms;          /* how long asking the database takes */
   bool cancel_hangs;      /* until td_unhang */
+  bool connect_hangs;     /* the same, of a connect of one that is deaf */
   mb_validity validity;   /* of sessions that have not died; MB_READABLE: until
                              consume has been called */
   unsigned statement_cache;
   uint32_t capability_size; /* 0: all of it */
   int max_connections;
-  mb_pool *pool; /* its lock is tried in each call; or NULL */
+  const char *const *lookups; /* of connectors */
+  size_t n_lookups;
+  const char *password; /* the only one that connects; NULL: any, or none */
+  mb_pool *pool;        /* its lock is tried in each call; or NULL */
 } td_settings;
 
 extern td_settings td;
@@ -141,7 +152,7 @@ void td_cut_off(mb_conn *conn, td_cut cut);
 void td_set_backslashes(mb_conn *conn, bool known);
 /* Nothing fails or stalls any more. */
 void td_forgive(void);
-/* Lets the requests to cancel go on that hang. */
+/* Lets the requests to cancel go on that hang, and connects. */
 void td_unhang(void);
 
 /* How often a slot was called since td_reset, by all sessions. */
@@ -156,6 +167,9 @@ long td_open_statements(void);
 long td_open_objects(void);
 /* The greatest number of sessions that were open at once. */
 long td_most_sessions(void);
+/* The addresses that the last connect was given, as "0=127.0.0.1 2=::1"; valid
+ * until the next. */
+const char *td_addresses(void);
 /* Values that are kept for good, and whether one of them is. */
 long td_stored(void);
 bool td_is_stored(int64_t value);

@@ -70,8 +70,9 @@ void td_count_trip(void);
 void td_count_session(int change);
 void td_count_statement(int change);
 void td_count_object(int change);
-/* Blocks a request to cancel that hangs. */
-void td_hang(void);
+/* Blocks while one of td's switches says so. */
+void td_hang(const bool *hangs);
+void td_note_addresses(const mb_connect_args *args);
 
 int64_t td_visible(const td_session *session);
 void td_put(td_session *session, int64_t value);

@@ -514,8 +514,13 @@ mb_status td_finish(
     mb_driver_stmt *stmt, mb_finish_mode mode, mb_op *op, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
-  const td_fault fault = td_enter(conn, TD_FINISH, false);
+  td_fault fault = td_enter(conn, TD_FINISH, false);
   td_check_borrowed(stmt);
+  if (td.asks && mode == MB_FINISH_CANCEL && td.waits == 0 &&
+      fault.stall == TD_UNTIL_NOTHING) {
+    fault.stall = TD_UNTIL_ASKED;
+    fault.ends_well = true;
+  }
   if (mode == MB_FINISH_CANCEL && !td_only_reads(&stmt->program))
     td_breach("a statement that writes may be cancelled");
   conn->flight = (td_flight){.stmt = stmt};

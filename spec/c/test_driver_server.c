@@ -20,6 +20,7 @@ static size_t n_faults;
 static int64_t *stored;
 static size_t n_stored, stored_room;
 static long sessions, most_sessions;
+static char addresses[1024];
 
 static atomic_long trips, breaches, statements, objects;
 
@@ -33,6 +34,7 @@ void td_reset(void)
   n_faults = 0;
   n_stored = 0;
   most_sessions = 0;
+  addresses[0] = '\0';
   trips = 0;
   breaches = 0;
   (void)pthread_mutex_unlock(&lock);
@@ -164,6 +166,23 @@ long td_most_sessions(void)
   return n;
 }
 
+void td_note_addresses(const mb_connect_args *args)
+{
+  size_t used = 0;
+  (void)pthread_mutex_lock(&lock);
+  addresses[0] = '\0';
+  for (size_t i = 0; i < args->n_addresses && used < sizeof addresses; i++)
+    used += (size_t)snprintf(addresses + used, sizeof addresses - used,
+        "%s%zu=%s", i > 0 ? " " : "", args->addresses[i].lookup,
+        args->addresses[i].text);
+  (void)pthread_mutex_unlock(&lock);
+}
+
+const char *td_addresses(void)
+{
+  return addresses;
+}
+
 long td_open_statements(void)
 {
   return statements;
@@ -174,10 +193,10 @@ long td_open_objects(void)
   return objects;
 }
 
-void td_hang(void)
+void td_hang(const bool *hangs)
 {
   (void)pthread_mutex_lock(&lock);
-  while (td.cancel_hangs)
+  while (*hangs)
     (void)pthread_cond_wait(&unhung, &lock);
   (void)pthread_mutex_unlock(&lock);
 }
@@ -186,6 +205,7 @@ void td_unhang(void)
 {
   (void)pthread_mutex_lock(&lock);
   td.cancel_hangs = false;
+  td.connect_hangs = false;
   (void)pthread_cond_broadcast(&unhung);
   (void)pthread_mutex_unlock(&lock);
 }

@@ -6,6 +6,7 @@
 #include "test_driver_parts.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,9 @@
 #define NS_PER_MS INT64_C(1000000)
 /* A driver's own deadline, when that is how its waits end. */
 #define DRIVER_WAIT_NS (NS_PER_MS / 4)
+
+/* What leaves something behind, wherever it stands. */
+static const char *const session_words[] = {"lock", NULL};
 
 static const char *const slot_names[TD_SLOTS] = {
     [TD_CONNECT] = "connect",
@@ -219,6 +223,13 @@ static void set_in_flight(mb_driver_conn *conn, bool in_flight)
   (void)pthread_mutex_unlock(&conn->cancel->lock);
 }
 
+static unsigned wait_flags(const td_fault *fault)
+{
+  const bool stalls = fault->stall != TD_UNTIL_NOTHING;
+  return (td.idle && stalls ? MB_WAIT_IDLE : 0u) |
+         (td.asks && fault->slot == TD_FINISH ? MB_WAIT_ASK : 0u);
+}
+
 static mb_status wait_more(mb_driver_conn *conn)
 {
   td_flight *flight = &conn->flight;
@@ -230,6 +241,7 @@ static mb_status wait_more(mb_driver_conn *conn)
   const bool writes = td.writes && flight->fault.slot == TD_CONNECT;
   flight->op->wait = (mb_wait){.fd = conn->cancel->fd,
       .events = writes ? MB_WRITABLE_FD : MB_READABLE_FD,
+      .flags = wait_flags(&flight->fault),
       .deadline_ns =
           by_deadline ? conn->host->now_ns() + DRIVER_WAIT_NS : MB_NEVER,
       .fd_serial = conn->fd_serial};
@@ -288,6 +300,64 @@ static mb_status stall_here(mb_driver_conn *conn, mb_op *op, mb_error *error)
   return stop(conn, MB_CANCELED, 0, error);
 }
 
+/* What the other side has done to a call; MB_WAIT: nothing that ends it. */
+static mb_status meet(mb_driver_conn *conn, mb_error *error)
+{
+  const td_fault *fault = &conn->flight.fault;
+  mb_driver_cancel *cancel = conn->cancel;
+  char ignored[64];
+  (void)recv(cancel->fd, ignored, sizeof ignored, MSG_DONTWAIT);
+  (void)pthread_mutex_lock(&cancel->lock);
+  const bool shut = cancel->shut;
+  const bool asked = cancel->asked;
+  (void)pthread_mutex_unlock(&cancel->lock);
+  if (shut && fault->stall != TD_UNTIL_END)
+    return fault->ends_well ? come_to_end(conn, error)
+                            : stop(conn, MB_CONNECTION_LOST,
+                                  MB_CONNECTION_DEAD | MB_SENT, error);
+  if (asked && fault->stall < TD_UNTIL_SHUT)
+    return fault->ends_well ? come_to_end(conn, error)
+                            : stop(conn, MB_CANCELED, 0, error);
+  return MB_WAIT;
+}
+
+/* Nobody has a handle yet. */
+static mb_status connect_blindly(
+    mb_driver_conn *conn, const mb_op *op, int64_t end_ns, mb_error *error)
+{
+  td_hang(&td.connect_hangs);
+  while ((conn->flight.fault.stall != TD_UNTIL_NOTHING ||
+             conn->host->now_ns() < end_ns) &&
+         atomic_load(&op->stop) == MB_GO_ON)
+    conn->host->sleep_ns(NS_PER_MS / 5);
+  return come_to_end(conn, error);
+}
+
+/* A library that can only block, and does not ask its bounds: it waits for its
+ * socket. */
+static mb_status block(mb_driver_conn *conn, const mb_op *op, mb_error *error)
+{
+  const bool stalls = conn->flight.fault.stall != TD_UNTIL_NOTHING;
+  const int64_t end_ns = conn->host->now_ns() + td.waits * NS_PER_MS;
+  if (conn->flight.fault.slot == TD_CONNECT)
+    return connect_blindly(conn, op, end_ns, error);
+  if (stalls && !op->bounded) {
+    td_breach("%s stalls, and nothing bounds it",
+        slot_names[conn->flight.fault.slot]);
+    return stop(conn, MB_CANCELED, 0, error);
+  }
+  set_in_flight(conn, true);
+  for (;;) {
+    struct pollfd fd = {.fd = conn->cancel->fd, .events = POLLIN};
+    (void)poll(&fd, 1, stalls ? -1 : 1);
+    const mb_status status = meet(conn, error);
+    if (status != MB_WAIT)
+      return status;
+    if (!stalls && conn->host->now_ns() >= end_ns)
+      return come_to_end(conn, error);
+  }
+}
+
 mb_status td_start(mb_driver_conn *conn, td_fault fault, bool sends,
     td_end *end, mb_op *op, mb_error *error)
 {
@@ -301,7 +371,9 @@ mb_status td_start(mb_driver_conn *conn, td_fault fault, bool sends,
   const bool stalls = fault.stall != TD_UNTIL_NOTHING;
   if (td.blocks && stalls)
     return td_leave(conn, stall_here(conn, op, error));
-  if (td.blocks || (td.waits == 0 && !stalls))
+  if (td.deaf && (stalls || td.waits > 0 || td.connect_hangs))
+    return td_leave(conn, block(conn, op, error));
+  if (td.deaf || td.blocks || (td.waits == 0 && !stalls))
     return td_leave(conn, come_to_end(conn, error));
   flight->on = true;
   flight->waits = td.waits;
@@ -316,7 +388,9 @@ static void check_resume(
     td_breach("resume, and nothing waits");
   if (op != conn->flight.op)
     td_breach("resume with another mb_op");
-  if (ready == 0 && conn->host->now_ns() < op->wait.deadline_ns)
+  const bool told =
+      (op->wait.flags & MB_WAIT_IDLE) && atomic_load(&op->stop) != MB_GO_ON;
+  if (ready == 0 && !told && conn->host->now_ns() < op->wait.deadline_ns)
     td_breach("resume before anything was ready");
   if ((ready & ~op->wait.events) != 0)
     td_breach("resume with events that nobody waits for");
@@ -325,30 +399,18 @@ static void check_resume(
 mb_status td_resume(
     mb_driver_conn *conn, unsigned ready, mb_op *op, mb_error *error)
 {
-  char ignored[64];
   (void)td_enter(conn, TD_RESUME, false);
   check_resume(conn, ready, op);
-  mb_driver_cancel *cancel = conn->cancel;
-  (void)recv(cancel->fd, ignored, sizeof ignored, MSG_DONTWAIT);
-  (void)pthread_mutex_lock(&cancel->lock);
-  const bool shut = cancel->shut;
-  const bool asked = cancel->asked;
-  (void)pthread_mutex_unlock(&cancel->lock);
-
   td_flight *flight = &conn->flight;
   const td_until stall = flight->fault.stall;
-  mb_status status;
-  if (shut && stall != TD_UNTIL_END)
-    status = flight->fault.ends_well ? come_to_end(conn, error)
-                                     : stop(conn, MB_CONNECTION_LOST,
-                                           MB_CONNECTION_DEAD | MB_SENT, error);
-  else if (asked && stall < TD_UNTIL_SHUT)
-    status = flight->fault.ends_well ? come_to_end(conn, error)
-                                     : stop(conn, MB_CANCELED, 0, error);
-  else if (stall != TD_UNTIL_NOTHING || --flight->waits > 0)
-    status = wait_more(conn);
-  else
-    status = come_to_end(conn, error);
+  mb_status status = meet(conn, error);
+  if (status == MB_WAIT && stall == TD_UNTIL_ASKED &&
+      (op->wait.flags & MB_WAIT_IDLE) && atomic_load(&op->stop) != MB_GO_ON)
+    status = stop(conn, MB_CANCELED, 0, error);
+  else if (status == MB_WAIT)
+    status = stall != TD_UNTIL_NOTHING || --flight->waits > 0
+                 ? wait_more(conn)
+                 : come_to_end(conn, error);
   return td_leave(conn, status);
 }
 
@@ -387,6 +449,7 @@ static void fill_capability(mb_driver_conn *conn)
       .max_identifier_length = 63,
       .statement_cache = td.statement_cache,
       .identifier_quote = '"',
+      .session_words = session_words,
   };
 }
 
@@ -410,12 +473,16 @@ mb_status td_connect(mb_driver_connector *connector,
   conn->host = host;
   conn->pid = getpid();
   conn->owner = args->owner;
+  td_note_addresses(args);
   td_count_session(1);
   *out = conn;
   const td_fault fault = td_enter(conn, TD_CONNECT, true);
   conn->cancel = make_cancel(host);
   if (conn->cancel == NULL)
     return td_leave(conn, td_out_of_memory(host, error));
+  if (td.password != NULL &&
+      (args->password == NULL || strcmp(args->password, td.password) != 0))
+    return td_leave(conn, host->fail(error, MB_PERMISSION, "wrong password"));
   open_socket(conn);
   return td_start(conn, fault, true, end_connect, op, error);
 }
@@ -600,7 +667,7 @@ static void ask(mb_driver_cancel *handle)
     td_breach("the database is asked to cancel on a thread of the program");
   (void)atomic_fetch_add(&handle->out, 1);
   (void)nanosleep(&pause, NULL);
-  td_hang();
+  td_hang(&td.cancel_hangs);
   (void)pthread_mutex_lock(&handle->lock);
   if (handle->in_flight && handle->fd >= 0) {
     handle->asked = true;

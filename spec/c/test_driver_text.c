@@ -78,6 +78,7 @@ static td_verb read_verb(reader *from, td_program *program)
     bool has_number, has_name;
   } verbs[] = {
       {"rows", TD_ROWS, true, false},
+      {"select", TD_ROWS, true, false},
       {"echo", TD_ECHO, false, false},
       {"count", TD_COUNT, false, false},
       {"put", TD_PUT, true, false},

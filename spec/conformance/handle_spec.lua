@@ -49,6 +49,19 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.equal(0, db:stats().in_use)
     end)
 
+    it("ends its transaction when it is closed, though rows keep what it was lent", function()
+      local one = many and database:open{ pool = { max = 1 } } or db
+      local rows = one:query(database.quirks.sql.series, 1000)
+      rows:next()
+      local conn = one:connect()
+      local tx = conn:begin()
+      tx:exec "insert into item (name) values ('undone')"
+      conn:close()
+      expect.raised("UsageError", "the transaction has ended", tx.commit, tx)
+      assert.equal(0, one:query_value "select count(*) from item")
+      assert.equal(999, #rows:all())
+    end)
+
     it("that is open lets db:transaction be used outside of it", function()
       if not many then return end
       db:transaction(function(tx)

@@ -3,7 +3,8 @@
 --- The environment chooses: MB_DRIVER names a driver module (moonbase.driver.NAME) and
 --- MB_URL a database that may be emptied.  Without them it is every driver that was
 --- built, or those of them that MB_DB lists: SQLite both as a file and in memory, and
---- servers that the specs start.
+--- servers that the specs start.  MB_DRIVER=fault+sqlite is SQLite with the fault
+--- driver around it.
 ---
 --- A driver that differs from what is usual says so in a table of quirks, which lies over
 --- `usual` below: the module spec.support.NAME_quirks, or the file that MB_QUIRKS names.
@@ -126,7 +127,7 @@ end
 local function quirks_of(driver)
   local path = os.getenv "MB_QUIRKS"
   if path then return overlay(usual, assert(loadfile(path))()) end
-  local ok, quirks = pcall(require, "spec.support." .. driver .. "_quirks")
+  local ok, quirks = pcall(require, "spec.support." .. driver:match "[^+]*$" .. "_quirks")
   return overlay(usual, ok and quirks or nil)
 end
 
@@ -164,13 +165,15 @@ local list = {}
 
 local driver, url = os.getenv "MB_DRIVER", os.getenv "MB_URL"
 if url then
-  list[1] = at_url(driver or assert(url:match "^(%a+):", "MB_URL has no scheme"), url)
+  list[1] = at_url(driver or assert(url:match "^([%a+]+):", "MB_URL has no scheme"), url)
 else
-  local wanted = " " .. (driver or os.getenv "MB_DB" or "") .. " "
+  local around, inner = (driver or ""):match "^(.-)([^+]*)$"
+  local wanted = " " .. (driver and inner or os.getenv "MB_DB" or "") .. " "
   local any = wanted:find "^%s*$" ~= nil
   for _, one in ipairs(known) do
     if any and is_built(one.driver) or wanted:find(" " .. one.driver .. " ", 1, true) then
-      list[#list + 1] = new(one.name, one.driver, one.fresh, one.quirks)
+      list[#list + 1] = new(one.name, around .. one.driver,
+        function(...) return around .. one.fresh(...) end, one.quirks)
     end
   end
   if not list[1] then

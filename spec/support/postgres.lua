@@ -36,6 +36,7 @@ shared_buffers = 32MB
 max_wal_size = 4GB
 autovacuum = off
 deadlock_timeout = 50ms
+jit = off
 logging_collector = off
 log_min_messages = warning
 timezone = 'Europe/Berlin'

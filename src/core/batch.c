@@ -23,7 +23,7 @@ bool mb_conn_takes_batches(const mb_conn *conn)
 
 /* --- Ending ------------------------------------------------------------- */
 
-void mb__batch_forget(mb_conn *conn)
+static void forget(mb_conn *conn)
 {
   for (size_t i = 0; i < conn->batch.n; i++)
     mb_stmt_close(conn->batch.stmts[i]);
@@ -34,7 +34,7 @@ void mb__batch_forget(mb_conn *conn)
 
 void mb__batch_close(mb_conn *conn)
 {
-  mb__batch_forget(conn);
+  forget(conn);
   mb__host.release(conn->batch.stmts);
   conn->batch.stmts = NULL;
   conn->batch.room = 0;
@@ -51,7 +51,7 @@ static mb_status end_step(mb_conn *conn, void *argument, mb_error *error)
     mb__stmt_leave(conn->batch.stmts[conn->batch.next - 1]);
   MB_TASK_AWAIT(conn->batch.at, status, conn,
       conn->driver->pipeline_end(conn->impl, &conn->op, error));
-  mb__batch_forget(conn);
+  forget(conn);
   conn->open.end = NULL;
   MB_TASK_END(conn->batch.at);
   return status;
@@ -246,7 +246,7 @@ static mb_status finish_step(mb_conn *conn, void *argument, mb_error *error)
           &conn->batch.result, &conn->op, error));
   if (status != MB_ERROR && conn->batch.answered != NULL)
     status = distrust(conn, error);
-  mb__batch_forget(conn);
+  forget(conn);
   MB_TASK_END(conn->batch.at);
   return status;
 }
@@ -255,6 +255,8 @@ mb_status mb_batch_next(
     mb_conn *conn, const mb_call *call, mb_stmt **out, mb_error *error)
 {
   *out = NULL;
+  if (is_open(conn) && !conn->batch.sent)
+    return mb__host.fail(error, MB_USAGE, "the batch has not been sent");
   if (enter(conn, call, error) != MB_OK)
     return MB_ERROR;
   conn->batch.answered = NULL;

@@ -4,6 +4,7 @@
  */
 #include "cancellation.h"
 
+#include "alarm.h"
 #include "host.h"
 #include "thread.h"
 
@@ -42,6 +43,20 @@ static mb_cancellation *make(const char *name)
   made->fds[0] = made->fds[1] = -1;
   (void)pthread_mutex_init(&made->lock, NULL);
   return made;
+}
+
+void mb__cancellations_lock(void)
+{
+  (void)pthread_mutex_lock(&names_lock);
+  for (mb_cancellation *one = names; one != NULL; one = one->next)
+    (void)pthread_mutex_lock(&one->lock);
+}
+
+void mb__cancellations_unlock(void)
+{
+  for (mb_cancellation *one = names; one != NULL; one = one->next)
+    (void)pthread_mutex_unlock(&one->lock);
+  (void)pthread_mutex_unlock(&names_lock);
 }
 
 mb_status mb_cancellation_open(
@@ -121,6 +136,7 @@ void mb_cancellation_cancel(mb_cancellation *cancellation, const char *reason)
     }
   }
   (void)pthread_mutex_unlock(&cancellation->lock);
+  mb__alarm_look();
 }
 
 bool mb_cancellation_is_cancelled(const mb_cancellation *cancellation)
@@ -309,4 +325,15 @@ void mb__canceller_shut(mb__canceller *canceller)
   if (canceller != NULL)
     (void)canceller->driver->cancel(
         canceller->handle, MB_CANCEL_SOCKET, mb__host.now_ns(), &ignored);
+}
+
+void mb__ending_ask(
+    mb__ending *ending, mb_op *op, mb__canceller *canceller, int64_t grace_ns)
+{
+  int expected = MB_GO_ON;
+  (void)atomic_compare_exchange_strong(&op->stop, &expected, MB_STOP_TIMEOUT);
+  ending->phase = MB__PHASE_ASKED;
+  ending->grace_end_ns = mb__deadline_ns(grace_ns);
+  if (!mb__canceller_ask(canceller, ending->grace_end_ns))
+    ending->grace_end_ns = 0;
 }

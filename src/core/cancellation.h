@@ -4,7 +4,8 @@
  * A cancellation reaches operations through listeners: while a connection's
  * operation is in flight it is on the cancellation's list, and a cancel sets
  * the flag of its mb_op.  A canceller asks the database, on a thread of its own
- * when that may block.
+ * when that may block.  An ending is how far that has gone; wait.c takes it
+ * from phase to phase, and alarm.c for calls that block.
  */
 #ifndef MB_CORE_CANCELLATION_H
 #define MB_CORE_CANCELLATION_H
@@ -27,6 +28,11 @@ void mb__cancellation_unlisten(mb__listener *listener);
 /* A file descriptor that becomes readable when it is cancelled, and stays so;
  * -1 when there is none to be had.  Made at the first call. */
 int mb__cancellation_fd(mb_cancellation *cancellation);
+
+/* Around a fork nobody is in the middle of anything here, so that the child
+ * finds no lock taken by a thread that it does not have. */
+void mb__cancellations_lock(void);
+void mb__cancellations_unlock(void);
 
 /* A reason and its terminating zero byte. */
 #define MB__REASON_ROOM 256
@@ -51,5 +57,25 @@ bool mb__canceller_ask(mb__canceller *canceller, int64_t deadline_ns);
 bool mb__canceller_await(mb__canceller *canceller, int64_t deadline_ns);
 /* Shuts the socket down; never blocks. */
 void mb__canceller_shut(mb__canceller *canceller);
+
+/* How far the ending of an operation has gone. */
+typedef enum mb__phase {
+  MB__PHASE_RUNNING,
+  MB__PHASE_BESIDE, /* the call itself has the database asked */
+  MB__PHASE_ASKED,  /* the database was asked to stop */
+  MB__PHASE_SHUT,   /* the socket was shut down */
+  MB__PHASE_ENDED   /* the call has ended, the asking has not */
+} mb__phase;
+
+typedef struct mb__ending {
+  mb__phase phase;
+  int64_t grace_end_ns; /* when its patience is over; from MB__PHASE_BESIDE on
+                         */
+} mb__ending;
+
+/* Begins to end an operation: tells it so, and has the database asked.  Where
+ * there is nobody to ask (canceller NULL) its grace is over at once. */
+void mb__ending_ask(
+    mb__ending *ending, mb_op *op, mb__canceller *canceller, int64_t grace_ns);
 
 #endif

@@ -3,6 +3,7 @@
  */
 #include "statement.h"
 
+#include "dial.h"
 #include "pool.h"
 
 #include <string.h>
@@ -27,12 +28,8 @@ void mb_conn_unref(mb_conn *conn)
   mb__connector_unref(conn->connector);
   mb__host.release(conn->levels);
   mb__host.release(conn->kept);
+  mb__release_secret(conn->password);
   mb__host.release(conn);
-}
-
-uint64_t mb_conn_borrow(const mb_conn *conn)
-{
-  return atomic_load_explicit(&conn->borrow, memory_order_relaxed);
 }
 
 bool mb_conn_is_writer(const mb_conn *conn)
@@ -150,15 +147,10 @@ mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
     if (!mb__cancellation_listen(cancellation, &conn->listener, &conn->op))
       return mb__cancellation_fail(cancellation, error);
   }
-  return MB_OK;
-}
-
-void mb__conn_leave(mb_conn *conn, mb_error *error)
-{
-  mb__tx_follow(conn, error);
-  if (conn->has_place)
-    mb__place_consider(conn);
-  mb__conn_pause(conn);
+  /* An attempt to connect has a thread of its own. */
+  return conn->op.bounded && conn->connector->info.blocks && conn->impl != NULL
+             ? mb__alarm_prepare(error)
+             : MB_OK;
 }
 
 mb_status mb__conn_suspend(mb_conn *conn, mb__step *step, void *argument)
@@ -167,19 +159,6 @@ mb_status mb__conn_suspend(mb_conn *conn, mb__step *step, void *argument)
   conn->step_argument = argument;
   conn->waiting = true;
   return MB_WAIT;
-}
-
-mb_status mb__conn_run(
-    mb_conn *conn, mb__step *step, void *argument, mb_error *error)
-{
-  const mb_status status = step(conn, argument, error);
-  if (status == MB_WAIT)
-    return mb__conn_suspend(conn, step, argument);
-  if (status == MB_ROW)
-    mb__conn_pause(conn); /* the statement is still going on */
-  else
-    mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
-  return status;
 }
 
 mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
@@ -205,6 +184,22 @@ mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
   conn->unsettled = false;
   MB_TASK_END(conn->settle_at);
   return MB_OK;
+}
+
+static mb_status settle_step(mb_conn *conn, void *argument, mb_error *error)
+{
+  (void)argument;
+  return mb__conn_settle(conn, error);
+}
+
+mb_status mb_conn_end_dropped(mb_conn *conn, mb_error *error)
+{
+  if (!conn->unsettled)
+    return MB_OK;
+  if (mb__conn_enter(conn, error) != MB_OK)
+    return MB_ERROR;
+  mb__conn_limit(conn, CLEAN_LIMIT_NS);
+  return mb__conn_run(conn, settle_step, NULL, error);
 }
 
 static mb_status ping_step(mb_conn *conn, void *argument, mb_error *error)
@@ -241,8 +236,27 @@ mb_status mb_conn_ping(mb_conn *conn, const mb_call *call, mb_error *error)
 
 /* --- Opening ------------------------------------------------------------ */
 
+static mb_status resume_look_up(mb_conn *conn, mb_error *error)
+{
+  return mb__lookups_resume(&conn->opening.lookups, &conn->op, error);
+}
+
+/* The names that the driver would else look up by itself, and block. */
+static mb_status start_look_up(mb_conn *conn, mb_error *error)
+{
+  const mb_connector_info *info = &conn->connector->info;
+  conn->resume = resume_look_up;
+  return mb__lookups_start(&conn->opening.lookups, info->lookups,
+      info->n_lookups, conn->blocking && !conn->op.bounded, &conn->op, error);
+}
+
 static mb_status start_connect(mb_conn *conn, mb_error *error)
 {
+  conn->opening.args.addresses = conn->opening.lookups.addresses;
+  conn->opening.args.n_addresses = conn->opening.lookups.n_addresses;
+  conn->resume = mb__dial_wants(conn) ? mb__dial_resume : NULL;
+  if (conn->resume != NULL)
+    return mb__dial_start(conn, error);
   const mb_status status = conn->driver->connect(conn->connector->impl,
       &conn->opening.args, &conn->impl, &conn->op, error);
   /* From its first step on an attempt can be cancelled. */
@@ -250,6 +264,20 @@ static mb_status start_connect(mb_conn *conn, mb_error *error)
     conn->canceller = mb__canceller_open(
         conn->driver, conn->driver->cancel_handle(conn->impl));
   return status;
+}
+
+/* What an attempt to connect has come to. */
+static void end_connect(mb_conn *conn, mb_status status, mb_error *error)
+{
+  conn->resume = NULL;
+  if (conn->impl != NULL && conn->canceller == NULL)
+    conn->canceller = mb__canceller_open(
+        conn->driver, conn->driver->cancel_handle(conn->impl));
+  if (status == MB_ERROR)
+    mb__lookups_explain(&conn->opening.lookups, error);
+  conn->opening.args.addresses = NULL;
+  conn->opening.args.n_addresses = 0;
+  mb__lookups_free(&conn->opening.lookups);
 }
 
 /* What the driver says it can do, with zeroes for what it does not know of. */
@@ -332,7 +360,11 @@ static mb_status open_step(mb_conn *conn, void *argument, mb_error *error)
 
   MB_TASK_BEGIN(conn->opening.at);
   conn->connecting = true;
+  MB_TASK_AWAIT(conn->opening.at, status, conn, start_look_up(conn, error));
+  if (status == MB_ERROR)
+    MB_TASK_LEAVE(conn->opening.at, MB_ERROR);
   MB_TASK_AWAIT(conn->opening.at, status, conn, start_connect(conn, error));
+  end_connect(conn, status, error);
   if (status == MB_ERROR)
     MB_TASK_LEAVE(conn->opening.at, MB_ERROR);
   if (conn->canceller == NULL)
@@ -370,6 +402,7 @@ mb_status mb__conn_connect(
 {
   atomic_store(&conn->entered, true);
   conn->connect_start_ns = mb__host.now_ns();
+  conn->opening.args.password = conn->password;
   mb_status status = mb__pools_check_file(conn->connector->info.file, error);
   if (status == MB_OK)
     status = mb__conn_bound(conn, conn->connector->settings.connect_timeout_ns,
@@ -377,6 +410,9 @@ mb_status mb__conn_connect(
   if (status == MB_OK)
     status = open_step(conn, NULL, error);
   conn->connect_end_ns = mb__host.now_ns();
+  conn->opening.args.password = NULL;
+  mb__release_secret(conn->password);
+  conn->password = NULL;
   if (status == MB_OK) {
     mb__conn_leave(conn, NULL);
     return MB_OK;
@@ -387,20 +423,20 @@ mb_status mb__conn_connect(
 
 /* --- Cleaning and closing ----------------------------------------------- */
 
+/* Whether the session is to be made as new for the next borrower. */
+static bool wants_reset(const mb_conn *conn)
+{
+  return conn->driver->reset != NULL &&
+         (conn->connector->settings.reset == MB_SESSION_FULL ||
+             (conn->connector->settings.reset == MB_SESSION_AUTO &&
+                 conn->session_changed));
+}
+
 static mb_status start_reset(mb_conn *conn, mb_error *error)
 {
   conn->cleaning.lost = 0;
   return conn->driver->reset(
       conn->impl, MB_RESET_FULL, &conn->cleaning.lost, &conn->op, error);
-}
-
-/* Whether the session has to be made as new. */
-static bool wants_reset(const mb_conn *conn)
-{
-  const int64_t policy = conn->connector->settings.reset;
-  return conn->driver->reset != NULL &&
-         (policy == MB_RESET_ALWAYS ||
-             (policy == MB_RESET_AUTO && conn->session_changed));
 }
 
 static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
@@ -430,8 +466,6 @@ static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
       MB_TASK_CALL(conn->cleaning.at, status, set_up(conn, error));
     }
     conn->session_changed = false;
-  } else if (conn->connector->settings.reset == MB_RESET_NEVER) {
-    conn->session_changed = false;
   }
   MB_TASK_END(conn->cleaning.at);
   return status == MB_ERROR ? MB_ERROR : MB_OK;
@@ -441,9 +475,9 @@ static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
 static bool is_clean(const mb_conn *conn)
 {
   return conn->running == NULL && conn->depth == 0 && !conn->unsettled &&
-         conn->transaction == MB_TRANSACTION_NONE &&
-         !wants_reset(conn) && conn->impl != NULL && !conn->dead &&
-         !conn->session_changed && !atomic_load(&conn->entered);
+         conn->transaction == MB_TRANSACTION_NONE && !wants_reset(conn) &&
+         conn->impl != NULL && !conn->dead && !conn->session_changed &&
+         !atomic_load(&conn->entered);
 }
 
 bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason)
@@ -467,14 +501,16 @@ bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason)
   const mb_connector_info *info = &conn->connector->info;
   *reason = MB_CLOSED_CHANGED;
   return !conn->session_changed || info->max_connections == 1 ||
-         info->is_the_database;
+         info->is_the_database ||
+         conn->connector->settings.reset == MB_SESSION_NONE;
 }
 
 /* Nothing is sent, and be it a good-bye, before a request to stop what ran has
  * returned. */
 static void end_asking(mb_conn *conn)
 {
-  if ((conn->phase == MB__PHASE_ASKED || conn->phase == MB__PHASE_ENDED) &&
+  const mb__phase phase = conn->ending.phase;
+  if (phase != MB__PHASE_RUNNING && phase != MB__PHASE_SHUT &&
       !mb__canceller_await(conn->canceller, mb__deadline_ns(CLOSE_LIMIT_NS)))
     mb__canceller_shut(conn->canceller);
 }
@@ -487,6 +523,8 @@ void mb__conn_close(mb_conn *conn)
   conn->waiting = false;
   if (!conn->inherited)
     end_asking(conn);
+  mb__dial_leave(conn);
+  mb__lookups_free(&conn->opening.lookups);
   mb__stmt_forget_all(conn, true);
   conn->impl = NULL;
   conn->depth = 0;

@@ -10,9 +10,11 @@
 #define MB_CORE_CONNECTION_H
 
 #include "../moonbase.h"
+#include "alarm.h"
 #include "cancellation.h"
 #include "connector.h"
 #include "host.h"
+#include "resolve.h"
 #include "statement_cache.h"
 #include "task.h"
 
@@ -20,13 +22,11 @@
 
 typedef mb_status mb__step(mb_conn *conn, void *argument, mb_error *error);
 
-/* How far the ending of an operation has gone (wait.c). */
-typedef enum mb__phase {
-  MB__PHASE_RUNNING,
-  MB__PHASE_ASKED, /* the database was asked to stop */
-  MB__PHASE_SHUT,  /* the socket was shut down */
-  MB__PHASE_ENDED  /* the call has ended, the asking has not */
-} mb__phase;
+/* Goes on with a wait of the core's own, in place of the driver's resume. */
+typedef mb_status mb__resume(mb_conn *conn, mb_error *error);
+
+/* A connect on a thread of its own (dial.c). */
+typedef struct mb__dial mb__dial;
 
 /* An open transaction or savepoint. */
 typedef struct mb__level {
@@ -58,9 +58,8 @@ struct mb_conn {
 
   /* Any thread. */
   atomic_uint refs;
-  atomic_uint_fast64_t borrow; /* odd while lent */
-  atomic_bool entered;         /* a call is going on */
-  atomic_bool waiting;         /* it has answered MB_WAIT */
+  atomic_bool entered; /* a call is going on */
+  atomic_bool waiting; /* it has answered MB_WAIT */
 
   /* The one who forks. */
   bool inherited; /* by a child from its parent: only to be abandoned */
@@ -68,11 +67,11 @@ struct mb_conn {
   /* The borrower's thread. */
   mb_driver_conn *impl; /* NULL once closed */
   bool blocking;
-  bool dead;            /* the session is lost: to be dropped */
-  bool fresh;           /* made, and not yet set up by a borrower */
-  bool setup;           /* what runs now is setting up, not use */
-  bool session_changed; /* by a statement of a user */
-  bool unsettled;       /* there are dropped runs or levels */
+  bool dead;             /* the session is lost: to be dropped */
+  bool fresh;            /* made, and not yet set up by a borrower */
+  bool setup;            /* what runs now is setting up, not use */
+  bool session_changed;  /* by a statement of a user */
+  bool unsettled;        /* there are dropped runs or levels */
   bool no_wait;          /* the borrower may not wait for others */
   bool has_place;        /* the pool's place to write */
   bool place_for_borrow; /* it is left when the connection comes back */
@@ -84,12 +83,14 @@ struct mb_conn {
   mb__listener listener;
   mb__step *step;
   void *step_argument;
-  mb_status answer; /* of the driver's call, when a task is entered again */
-  mb__phase phase;
-  int64_t grace_end_ns;
-  bool asked; /* the driver's call has wanted the database to be asked */
+  mb_status answer;   /* of the driver's call, when a task is entered again */
+  mb__resume *resume; /* NULL: the driver's */
+  mb__ending ending;
+  mb__alarm alarm; /* of a call that blocks */
+  bool has_alarm;  /* it is set */
   mb_error *kept;  /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
   bool connecting; /* until the init statements have been run */
+  char *password;  /* to connect with; owned; NULL: the option's */
 
   /* Statements. */
   mb__cache cache;
@@ -125,6 +126,8 @@ struct mb_conn {
   struct {
     int at, inner_at;
     mb_connect_args args;
+    mb__lookups lookups;
+    mb__dial *dial; /* NULL: there is none */
     size_t init;
     mb_result result;
   } opening;
@@ -152,6 +155,59 @@ struct mb_conn {
   char *note; /* who has borrowed it, for people; owned; NULL: unknown */
   uint_fast64_t leak_told; /* the borrow that was said to be too long */
 };
+
+/* --- transaction.c ------------------------------------------------------ */
+
+/* How many levels are open, and neither dropped nor inside a dropped one. */
+uint32_t mb__tx_kept_depth(const mb_conn *conn);
+
+/* Whether tx names a level that is open. */
+static inline bool mb__tx_is_level(const mb_tx *tx)
+{
+  const mb_conn *conn = tx->conn;
+  return conn != NULL && tx->depth >= 1 && tx->depth <= conn->depth &&
+         tx->borrow == mb_conn_borrow(conn) &&
+         conn->levels[tx->depth - 1].serial == tx->serial;
+}
+
+/* Why no statement may run in tx now. */
+MB_CHECKED mb_status mb__tx_refuse(
+    const mb_conn *conn, const mb_tx *tx, mb_error *error);
+
+/* Whether a statement may run in tx now (NULL: directly on the connection). */
+MB_CHECKED static inline mb_status mb__tx_check(
+    const mb_conn *conn, const mb_tx *tx, mb_error *error)
+{
+  if (tx == NULL ? conn->depth == 0
+                 : tx->conn == conn && tx->depth == conn->depth &&
+                       mb__tx_is_level(tx) && !conn->verdict.over)
+    return MB_OK;
+  return mb__tx_refuse(conn, tx, error);
+}
+
+/* Judges what the session has said beside an open transaction. */
+void mb__tx_judge(mb_conn *conn, mb_error *error);
+
+/* Draws the consequences of what the session says after a call.  error: the one
+ * that the call gave, or NULL; gets MB_TRANSACTION_DEAD when that is so. */
+static inline void mb__tx_follow(mb_conn *conn, mb_error *error)
+{
+  conn->transaction = conn->driver->transaction_state(conn->impl);
+  if (conn->depth > 0 && (error != NULL || conn->dead ||
+                             conn->transaction != MB_TRANSACTION_ACTIVE))
+    mb__tx_judge(conn, error);
+}
+
+/* Rolls back until depth levels are left; a task on conn->tx. */
+MB_CHECKED mb_status mb__tx_unwind(
+    mb_conn *conn, uint32_t depth, mb_error *error);
+
+/* --- writer.c ----------------------------------------------------------- */
+
+/* Takes the pool's place to write for this connection, unless it has it. */
+MB_CHECKED mb_status mb__place_enter(mb_conn *conn, mb_error *error);
+/* Leaves it, when nothing is being written any more. */
+void mb__place_consider(mb_conn *conn);
 
 /* --- connection.c ------------------------------------------------------- */
 
@@ -185,6 +241,13 @@ void mb__conn_close(mb_conn *conn);
  * borrower; false: it is not, and has to be closed, for *reason. */
 bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason);
 
+/* True where a session that was changed is made as new, and others are not. */
+static inline bool mb__conn_resets_on_need(const mb_conn *conn)
+{
+  return conn->driver->reset != NULL &&
+         conn->connector->settings.reset == MB_SESSION_AUTO;
+}
+
 /* Marks a call as going on.  MB_USAGE: another one is, or it is closed;
  * MB_CONNECTION_LOST: it has died before. */
 MB_CHECKED mb_status mb__conn_refuse(mb_conn *conn, mb_error *error);
@@ -198,10 +261,6 @@ static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
   atomic_store_explicit(&conn->entered, true, memory_order_relaxed);
   return MB_OK;
 }
-
-/* Ends the call: follows the session's transaction state, forgets the bounds.
- * error: the one that the call gives, or NULL. */
-void mb__conn_leave(mb_conn *conn, mb_error *error);
 
 /* Forgets the bounds of the operation. */
 void mb__conn_unbound(mb_conn *conn);
@@ -240,10 +299,37 @@ void mb__conn_limit(mb_conn *conn, int64_t timeout_ns);
 MB_CHECKED mb_status mb__conn_bound(mb_conn *conn, int64_t timeout_ns,
     mb_cancellation *cancellation, mb_error *error);
 
-/* Runs step until it has ended, or, when non-blocking, until it waits.  The
- * connection was entered; it is left when the step has ended. */
-MB_CHECKED mb_status mb__conn_run(
-    mb_conn *conn, mb__step *step, void *argument, mb_error *error);
+/* Ends the call: follows the session's transaction state, forgets the bounds.
+ * error: the one that the call gives, or NULL. */
+static inline void mb__conn_leave(mb_conn *conn, mb_error *error)
+{
+  mb__tx_follow(conn, error);
+  if (conn->has_place && conn->depth == 0)
+    mb__place_consider(conn);
+  mb__conn_pause(conn);
+}
+
+/* What step has answered, on a connection that was entered for it: when it has
+ * ended, the connection is left. */
+MB_CHECKED static inline mb_status mb__conn_end_step(mb_conn *conn,
+    mb__step *step, void *argument, mb_status status, mb_error *error)
+{
+  if (status == MB_WAIT)
+    return mb__conn_suspend(conn, step, argument);
+  if (status == MB_ROW)
+    mb__conn_pause(conn); /* the statement is still going on */
+  else
+    mb__conn_leave(conn, status == MB_ERROR ? error : NULL);
+  return status;
+}
+
+/* Runs step until it has ended, or, when non-blocking, until it waits. */
+MB_CHECKED static inline mb_status mb__conn_run(
+    mb_conn *conn, mb__step *step, void *argument, mb_error *error)
+{
+  return mb__conn_end_step(
+      conn, step, argument, step(conn, argument, error), error);
+}
 
 /* Rolls back dropped transactions and ends dropped runs; a task. */
 MB_CHECKED mb_status mb__conn_settle(mb_conn *conn, mb_error *error);
@@ -268,44 +354,36 @@ static inline bool mb__conn_is_occupied(const mb_conn *conn)
 MB_CHECKED mb_status mb__conn_bring(
     mb_conn *conn, mb_status status, mb_error *error);
 
+/* Whether an operation that has bounds is still within them. */
+MB_CHECKED mb_status mb__conn_within(mb_conn *conn, mb_error *error);
+
 /* Whether an operation may send a further request: not once its time is up, or
  * somebody has cancelled it.  What only ends something is sent all the same. */
-MB_CHECKED mb_status mb__conn_proceed(mb_conn *conn, mb_error *error);
+MB_CHECKED static inline mb_status mb__conn_proceed(
+    mb_conn *conn, mb_error *error)
+{
+  return conn->op.bounded ? mb__conn_within(conn, error) : MB_OK;
+}
 
 /* What is answered instead of a call on a connection that is dead. */
 MB_CHECKED mb_status mb__conn_lost(mb_conn *conn, mb_error *error);
 
+/* Has somebody look after the call of the driver that follows, of which
+ * mb__conn_drive is told; where nothing is to be done this is free. */
+void mb__conn_set_alarm(mb_conn *conn);
+static inline void mb__conn_watch(mb_conn *conn)
+{
+  if (conn->op.bounded && conn->connector->info.blocks)
+    mb__conn_set_alarm(conn);
+}
+
 static inline mb_status mb__conn_drive(
     mb_conn *conn, mb_status status, mb_error *error)
 {
-  if (status == MB_DONE || status == MB_ROW)
+  if ((status == MB_DONE || status == MB_ROW) && !conn->has_alarm)
     return status;
   return mb__conn_bring(conn, status, error);
 }
-
-/* --- transaction.c ------------------------------------------------------ */
-
-/* How many levels are open, and neither dropped nor inside a dropped one. */
-uint32_t mb__tx_kept_depth(const mb_conn *conn);
-
-/* Whether a statement may run in tx now (NULL: directly on the connection). */
-MB_CHECKED mb_status mb__tx_check(
-    mb_conn *conn, const mb_tx *tx, mb_error *error);
-
-/* Draws the consequences of what the session says after a call.  error: the one
- * that the call gave, or NULL; gets MB_TRANSACTION_DEAD when that is so. */
-void mb__tx_follow(mb_conn *conn, mb_error *error);
-
-/* Rolls back until depth levels are left; a task on conn->tx. */
-MB_CHECKED mb_status mb__tx_unwind(
-    mb_conn *conn, uint32_t depth, mb_error *error);
-
-/* --- writer.c ----------------------------------------------------------- */
-
-/* Takes the pool's place to write for this connection, unless it has it. */
-MB_CHECKED mb_status mb__place_enter(mb_conn *conn, mb_error *error);
-/* Leaves it, when nothing is being written any more. */
-void mb__place_consider(mb_conn *conn);
 
 /* --- statement.c -------------------------------------------------------- */
 

@@ -52,6 +52,8 @@ static const core_option core_options[] = {
     {{"shed_target", MB_OPTION_SECONDS, NULL}, INTO(shed_target_ns), 0},
     {{"shed_interval", MB_OPTION_SECONDS, NULL}, INTO(shed_interval_ns), 0},
     {{"single_writer", MB_OPTION_BOOLEAN, NULL}, INTO(single_writer), 0},
+    {{"asks_password", MB_OPTION_BOOLEAN, NULL}, INTO(asks_password), 0},
+    /* In the order of mb_session_reset. */
     {{"reset", MB_OPTION_TEXT, "auto full none"}, INTO(reset), 0},
     {{"name", MB_OPTION_TEXT, NULL}, NOWHERE, 0},
     {{"init", MB_OPTION_LIST, NULL}, NOWHERE, 0},
@@ -138,6 +140,16 @@ static mb_status check_slots(const mb_driver *driver, mb_error *error)
   return MB_OK;
 }
 
+/* Whether a driver's library is in use already: by the same function, in the
+ * table of a driver that goes around it. */
+static bool is_initialised_locked(const mb_driver *driver)
+{
+  const loaded *one = drivers;
+  while (one != NULL && one->driver.library_init != driver->library_init)
+    one = one->next;
+  return one != NULL;
+}
+
 static mb_status load_locked(
     const mb_driver *given, const mb_driver **out, mb_error *error)
 {
@@ -154,6 +166,7 @@ static mb_status load_locked(
   one->given = given;
   if (check_slots(&one->driver, error) != MB_OK ||
       (one->driver.library_init != NULL &&
+          !is_initialised_locked(&one->driver) &&
           one->driver.library_init(&mb__host, error) != MB_OK)) {
     mb__host.release(one);
     return MB_ERROR;
@@ -220,14 +233,14 @@ static bool read_seconds(const char *text, int64_t *out_ns)
   return *at == '\0';
 }
 
-/* The number of a word among others, from 0; -1: it is none of them. */
-static int word_number(const char *words, const char *value)
+/* Which of the words it is, from 0; -1: none of them. */
+static int find_word(const char *words, const char *value)
 {
   const size_t size = strlen(value);
-  for (int number = 0; *words != '\0'; number++) {
+  for (int i = 0; *words != '\0'; i++) {
     const size_t word = strcspn(words, " ");
     if (word == size && memcmp(words, value, size) == 0)
-      return number;
+      return i;
     words += word;
     words += strspn(words, " ");
   }
@@ -236,7 +249,7 @@ static int word_number(const char *words, const char *value)
 
 static bool is_word(const char *words, const char *value)
 {
-  return word_number(words, value) >= 0;
+  return find_word(words, value) >= 0;
 }
 
 static mb_status check_value(
@@ -279,7 +292,7 @@ static mb_status store_setting(const core_option *option, const char *value,
   } else if (option->spec.kind == MB_OPTION_BOOLEAN) {
     number = strcmp(value, "true") == 0;
   } else if (option->spec.kind == MB_OPTION_TEXT) {
-    number = word_number(option->spec.words, value);
+    number = find_word(option->spec.words, value);
   } else {
     (void)read_integer(value, &number);
     if (number < option->minimum)
@@ -425,8 +438,8 @@ static mb_status take_all(mb__connector *connector, const mb__url *url,
   return MB_OK;
 }
 
-/* Whether the driver wants to know of it: its own options, and those of the core
- * that it lists too. */
+/* Whether the driver wants to know of it: its own options, and those of the
+ * core that it lists too. */
 static bool concerns_driver(const mb_driver *driver, const char *name)
 {
   return find_core_option(name) == NULL ||
@@ -479,6 +492,9 @@ mb_status mb__connector_open(const mb_driver *driver, const char *url,
   if (status == MB_OK)
     status = take_all(connector, &parsed, options, n, error);
   mb__url_close(&parsed);
+  if (status == MB_OK && connector->settings.asks_password == 1 &&
+      find_driver_option(connector->driver, "password") == NULL)
+    status = refuse_name(connector->driver, "password", 0, error);
   if (status == MB_OK)
     status = open_impl(connector, error);
   if (status != MB_OK) {
@@ -497,16 +513,6 @@ void mb__connector_ref(mb__connector *connector)
   (void)atomic_fetch_add(&connector->refs, 1);
 }
 
-/* Secrets do not stay behind in memory that is used again. */
-static void release_value(const char *value)
-{
-  /* Through a volatile pointer, so that the wiping is not optimised away. */
-  volatile char *byte = (char *)value;
-  for (size_t size = strlen(value); size > 0; size--)
-    *byte++ = '\0';
-  mb__host.release((char *)value);
-}
-
 void mb__connector_unref(mb__connector *connector)
 {
   if (atomic_fetch_sub(&connector->refs, 1) != 1)
@@ -514,7 +520,7 @@ void mb__connector_unref(mb__connector *connector)
   if (connector->impl != NULL)
     connector->driver->close_connector(connector->impl);
   for (size_t i = 0; i < connector->n_options; i++)
-    release_value(connector->options[i].value);
+    mb__release_secret((char *)connector->options[i].value);
   mb__host.release(connector->options);
   mb__host.release(connector->init);
   mb__host.release(connector);

@@ -77,7 +77,7 @@ void mb__event_leaks_locked(mb_pool *pool, int64_t now_ns)
   /* Who has borrowed first comes first. */
   mb_conn *conn = pool->lists[MB__POOL_LENT].oldest;
   for (; conn != NULL; conn = conn->pool_newer) {
-    const uint_fast64_t borrow = atomic_load(&conn->borrow);
+    const uint_fast64_t borrow = atomic_load(&conn->guard.borrow);
     if (conn->leak_told == borrow || now_ns - conn->lent_ns < after_ns)
       continue;
     conn->leak_told = borrow;

@@ -168,6 +168,15 @@ char *mb__copy_text(const char *text, size_t size)
   return copy;
 }
 
+void mb__release_secret(char *text)
+{
+  /* Through a volatile pointer, so that the wiping is not optimised away. */
+  volatile char *byte = text;
+  while (byte != NULL && *byte != '\0')
+    *byte++ = '\0';
+  mb__host.release(text);
+}
+
 mb_status mb__out_of_memory(mb_error *error)
 {
   return fail(error, MB_RESOURCE, "out of memory");

@@ -13,8 +13,8 @@ extern mb_host mb__host;
 /* The time that is timeout_ns from now; MB_NEVER when no clock gets there. */
 int64_t mb__deadline_ns(int64_t timeout_ns);
 
-/* The time as it was at most some milliseconds ago, for a fraction of the price:
- * to be compared with itself. */
+/* The time as it was at most some milliseconds ago, for a fraction of the
+ * price: to be compared with itself. */
 int64_t mb__coarse_ns(void);
 
 /* True where the time is that of the system, and not a replacement. */
@@ -25,6 +25,10 @@ void *mb__allocate_zeroed(size_t count, size_t size);
 
 /* A terminated copy of size bytes, or NULL.  The caller releases it. */
 char *mb__copy_text(const char *text, size_t size);
+
+/* Releases a terminated text, or NULL, of which nothing may stay behind in
+ * memory that is used again. */
+void mb__release_secret(char *text);
 
 /* Reports that there is no memory; answers MB_ERROR. */
 MB_CHECKED mb_status mb__out_of_memory(mb_error *error);

@@ -12,6 +12,66 @@
 
 #include <errno.h>
 
+/* --- Sweeping ------------------------------------------------------------- */
+
+/* The idle connection that has been idle too long, or is too old, moved to
+ * MB__POOL_CLOSING; NULL: none. */
+static mb_conn *take_expired_locked(
+    mb_pool *pool, int64_t now_ns, mb_close_reason *reason)
+{
+  const mb_settings *settings = &pool->connector->settings;
+  mb_conn *conn = pool->lists[MB__POOL_IDLE].oldest;
+  for (; conn != NULL; conn = conn->pool_newer) {
+    if (mb__pool_is_too_old(pool, conn, now_ns, reason))
+      break;
+    if (settings->idle_timeout_ns > 0 && !pool->is_database &&
+        now_ns - conn->idle_ns >= settings->idle_timeout_ns &&
+        pool->lists[MB__POOL_IDLE].n > settings->min_idle) {
+      *reason = MB_CLOSED_IDLE;
+      break;
+    }
+  }
+  if (conn != NULL)
+    mb__pool_move_locked(pool, conn, MB__POOL_CLOSING);
+  return conn;
+}
+
+void mb__keeper_sweep(mb_pool *pool)
+{
+  mb_close_reason reason;
+  mb__pool_tidy(pool);
+  for (;;) {
+    (void)pthread_mutex_lock(&pool->lock);
+    mb_conn *expired = take_expired_locked(pool, mb__coarse_ns(), &reason);
+    (void)pthread_mutex_unlock(&pool->lock);
+    if (expired == NULL)
+      break;
+    mb__pool_close_conn(pool, expired, reason);
+  }
+  (void)pthread_mutex_lock(&pool->lock);
+  mb__event_leaks_locked(pool, mb__coarse_ns());
+  mb_conn *longest = pool->lists[MB__POOL_IDLE].oldest;
+  if (longest != NULL && longest->driver->ping != NULL)
+    mb__pool_move_locked(pool, longest, MB__POOL_PINGING);
+  else
+    longest = NULL;
+  (void)pthread_mutex_unlock(&pool->lock);
+  if (longest == NULL)
+    return;
+  if (!mb__pool_is_alive(pool, longest) || !mb__pool_answers(pool, longest)) {
+    mb__pool_close_conn(pool, longest, MB_CLOSED_DEAD);
+    return;
+  }
+  (void)pthread_mutex_lock(&pool->lock);
+  if (pool->first_waiter != NULL)
+    mb__pool_offer_locked(pool, longest, mb__coarse_ns());
+  else
+    mb__pool_move_locked(pool, longest, MB__POOL_IDLE);
+  (void)pthread_mutex_unlock(&pool->lock);
+}
+
+/* --- The thread ----------------------------------------------------------- */
+
 static bool is_due(int64_t when_ns, int64_t now_ns)
 {
   return when_ns != MB_NEVER && now_ns >= when_ns;
@@ -21,8 +81,9 @@ static bool is_due(int64_t when_ns, int64_t now_ns)
 static bool wants_more_locked(const mb_pool *pool)
 {
   return pool->lists[MB__POOL_IDLE].n + pool->lists[MB__POOL_PINGING].n +
-             pool->lists[MB__POOL_CONNECTING].n <
-         pool->connector->settings.min_idle;
+                 pool->lists[MB__POOL_CONNECTING].n <
+             pool->connector->settings.min_idle &&
+         !mb__pool_lacks_password_locked(pool);
 }
 
 /* When there is something to do next. */
@@ -68,7 +129,7 @@ static bool work_locked(mb_pool *pool)
   /* Requests that come from here on fold into the next sweep. */
   pool->keeper.sweep = false;
   (void)pthread_mutex_unlock(&pool->lock);
-  mb__pool_sweep(pool);
+  mb__keeper_sweep(pool);
   (void)pthread_mutex_lock(&pool->lock);
   pool->keeper.next_sweep_ns = after_interval_ns(pool);
   return true;

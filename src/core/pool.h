@@ -1,7 +1,9 @@
 /*
  * pool.h: what the files of the pool share.
  *
- * pool.c lends, keeper.c works in the background, pools.c opens and closes.
+ * pool.c borrows and gives back, lending.c says which connection goes to whom,
+ * connecting.c makes connections and looks whether they are good, keeper.c
+ * works in the background, pools.c opens and closes pools.
  *
  * A connection of a pool is in exactly one state, and is moved from one to
  * another in one place (mb__pool_move_locked):
@@ -73,7 +75,7 @@ struct mb_pool {
   /* Any thread. */
   atomic_uint refs;       /* of handles and of what was made from them */
   atomic_uint generation; /* older connections are not lent any more */
-  atomic_bool dropped; /* without references, to be closed by mb_dispose */
+  atomic_bool dropped;    /* without references, to be closed by mb_dispose */
   atomic_int n_left;      /* connections in MB__POOL_LEFT */
 
   /* Guarded by the lock of the list of pools. */
@@ -100,11 +102,17 @@ struct mb_pool {
   mb_error last_error; /* of connecting */
   uint64_t random;     /* never 0 */
 
+  struct {
+    char *text; /* instead of the option's; NULL: none was given */
+    bool refused;
+  } password;
+
   /* The place to write (writer.c). */
   struct {
     bool wanted; /* constant: every write needs it */
     bool taken;
     mb__place_waiter *first, *last;
+    int64_t n_waiting;
   } place;
   int64_t n_writers; /* lent to who took the place before the connection */
 
@@ -134,7 +142,7 @@ struct mb_pool {
   } events;
 };
 
-/* --- pool.c ------------------------------------------------------------- */
+/* --- lending.c ---------------------------------------------------------- */
 
 static inline mb__pool_state mb__pool_state_of(const mb_conn *conn)
 {
@@ -143,35 +151,74 @@ static inline mb__pool_state mb__pool_state_of(const mb_conn *conn)
 
 /* Moves a connection to another state, as the newest there. */
 void mb__pool_move_locked(mb_pool *pool, mb_conn *conn, mb__pool_state to);
+/* A new one, in MB__POOL_CONNECTING. */
+void mb__pool_add_locked(mb_pool *pool, mb_conn *conn);
+/* One that has gone; its memory is the caller's. */
+void mb__pool_remove_locked(mb_pool *pool, mb_conn *conn);
 
-/* Room for a new connection, in MB__POOL_CONNECTING; NULL: out of memory. */
-mb_conn *mb__pool_begin_connect_locked(mb_pool *pool);
+/* How many connections may be lent to others than the one who has the place to
+ * write, for whom one is kept. */
+int64_t mb__pool_readers_max(const mb_pool *pool);
+/* Whether a connection may be lent to who acquires with these flags. */
+bool mb__pool_may_lend_locked(const mb_pool *pool, unsigned flags);
+void mb__pool_lend_locked(mb_pool *pool, mb_conn *conn, pthread_t borrower,
+    unsigned flags, int64_t now_ns);
+/* The borrower is done with it, and with the place to write. */
+void mb__pool_end_lending_locked(mb_pool *pool, mb_conn *conn);
+/* Hands a connection that is fit to who waits for one, or keeps it idle. */
+void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns);
+
+void mb__pool_queue_locked(mb_pool *pool, mb__waiter *own);
+void mb__pool_leave_queue_locked(mb_pool *pool, const mb__waiter *leaving);
+/* Has who is next look whether there is something to do. */
+void mb__pool_wake_next_locked(const mb_pool *pool);
+
+/* Each fails and fills *error: with what it says, and what is known of why
+ * there was no connection. */
+mb_status mb__pool_refuse_empty_locked(
+    mb_pool *pool, unsigned flags, const char *what, mb_error *error);
+mb_status mb__pool_refuse_closed(mb_error *error);
+/* Fails everybody who waits. */
+void mb__pool_refuse_all_locked(mb_pool *pool);
+
+/* --- connecting.c ------------------------------------------------------- */
+
+/* True when nothing may be connected without a borrower, who asks for it. */
+bool mb__pool_lacks_password_locked(const mb_pool *pool);
 /* True when another attempt to connect may begin now. */
 bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns);
+/* Room for a new connection, in MB__POOL_CONNECTING; NULL: out of memory. */
+mb_conn *mb__pool_begin_connect_locked(mb_pool *pool);
 /* Connects, and hands what came of it to who waits, or keeps it idle.  The
  * error is the pool's to tell. */
 void mb__pool_connect(mb_pool *pool, mb_conn *conn);
+/* Has a helper do that, so that the caller may be served by somebody else
+ * meanwhile; false: none could be started. */
+bool mb__pool_start_connect(mb_pool *pool, mb_conn *conn);
+/* Connects on the caller's own thread, and lends it to him. */
+MB_CHECKED mb_status mb__pool_connect_here(mb_pool *pool, mb_conn *conn,
+    mb_cancellation *cancellation, unsigned flags, mb_conn **out,
+    mb_error *error);
+
+/* Why a connection may not be lent any more, by what is known of it. */
+bool mb__pool_is_too_old(const mb_pool *pool, const mb_conn *conn,
+    int64_t now_ns, mb_close_reason *reason);
+/* Whether a session that nobody uses is alive; what came for it is read. */
+bool mb__pool_is_alive(mb_pool *pool, mb_conn *conn);
+/* Asks a session that is in MB__POOL_PINGING; true: it has answered. */
+bool mb__pool_answers(mb_pool *pool, mb_conn *conn);
+/* Makes every connection of today too old to be lent. */
+void mb__pool_suspect(mb_pool *pool, unsigned generation);
+
+/* Closes a connection that is the caller's own, for a reason. */
+void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason);
+
+/* --- pool.c ------------------------------------------------------------- */
 
 /* Cleans what finalizers have left. */
 void mb__pool_tidy(mb_pool *pool);
 /* Whether there is anything of the kind that can be cleaned now. */
 bool mb__pool_has_left_locked(const mb_pool *pool);
-
-/* Closes a connection that is the caller's own, for a reason. */
-void mb__pool_close_conn(mb_pool *pool, mb_conn *conn, mb_close_reason reason);
-
-/* Closes what is idle and too old, and looks whether the one that was idle for
- * longest is alive. */
-void mb__pool_sweep(mb_pool *pool);
-
-/* Makes every connection of today too old to be lent. */
-void mb__pool_suspect(mb_pool *pool, unsigned generation);
-
-/* Hands a connection that is fit to who waits for one, or keeps it idle. */
-void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns);
-
-/* Fails everybody who waits. */
-void mb__pool_refuse_all_locked(mb_pool *pool);
 
 /* --- event.c ------------------------------------------------------------ */
 
@@ -186,6 +233,10 @@ void mb__event_leaks_locked(mb_pool *pool, int64_t now_ns);
 void mb__events_free(mb_pool *pool);
 
 /* --- keeper.c ----------------------------------------------------------- */
+
+/* Closes what is idle and too old, and looks whether the one that was idle for
+ * longest is alive. */
+void mb__keeper_sweep(mb_pool *pool);
 
 /* Starts the thread in the background where there is need of it and none is
  * running. */

@@ -86,10 +86,12 @@ static void lock_all(void)
   close_idle_files();
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next)
     (void)pthread_mutex_lock(&pool->lock);
+  mb__cancellations_lock();
 }
 
 static void unlock_all(void)
 {
+  mb__cancellations_unlock();
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next)
     (void)pthread_mutex_unlock(&pool->lock);
   (void)pthread_mutex_unlock(&pools_lock);
@@ -103,7 +105,8 @@ static void inherit_all(void)
   (void)atomic_fetch_add(&fork_epoch, 1);
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next) {
     pool->first_waiter = pool->last_waiter = NULL;
-    pool->n_waiting = 0;
+    pool->place.first = pool->place.last = NULL;
+    pool->n_waiting = pool->place.n_waiting = 0;
     pool->keeper.running = pool->keeper.joinable = false;
     for (size_t state = 0; state < MB__POOL_STATES; state++)
       for (mb_conn *conn = pool->lists[state].newest; conn != NULL;
@@ -211,9 +214,10 @@ static bool are_equal(const mb__connector *a, const mb__connector *b)
 static mb_pool *find_named(const char *name)
 {
   mb_pool *pool = pools;
-  while (pool != NULL && (pool->name == NULL || strcmp(pool->name, name) != 0 ||
-                             pool->handles == 0 || atomic_load(&pool->refs) == 0 ||
-                             mb__pool_is_inherited(pool)))
+  while (
+      pool != NULL && (pool->name == NULL || strcmp(pool->name, name) != 0 ||
+                          pool->handles == 0 || atomic_load(&pool->refs) == 0 ||
+                          mb__pool_is_inherited(pool)))
     pool = pool->next;
   return pool;
 }
@@ -229,6 +233,7 @@ static void add_to_list(mb_pool *pool)
 static void destroy(mb_pool *pool)
 {
   mb__events_free(pool);
+  mb__release_secret(pool->password.text);
   mb__connector_unref(pool->connector);
   if (!mb__pool_is_inherited(
           pool)) { /* else others may seem to wait for them */
@@ -335,11 +340,11 @@ static mb_conn *take_from(mb_pool *pool, mb__pool_state state)
   for (; conn != NULL; conn = conn->pool_older) {
     if (!may_close(pool, conn))
       continue;
-    uint_fast64_t number = atomic_load(&conn->borrow);
+    uint_fast64_t number = atomic_load(&conn->guard.borrow);
     /* One whose borrow has ended is being taken back by who ended it. */
     if (state != MB__POOL_LENT ||
-        (number % 2 == 1 &&
-            atomic_compare_exchange_strong(&conn->borrow, &number, number + 1)))
+        (number % 2 == 1 && atomic_compare_exchange_strong(
+                                &conn->guard.borrow, &number, number + 1)))
       break;
   }
   if (conn != NULL)
@@ -420,16 +425,21 @@ void mb_pool_shut(mb_pool *pool, int64_t timeout_ns)
     shut(pool, timeout_ns);
 }
 
-void mb_pool_close(mb_pool *pool, int64_t timeout_ns)
+static void give_reference_back(mb_pool *pool)
 {
-  if (pool == NULL)
-    return;
-  mb_pool_shut(pool, timeout_ns);
   if (atomic_fetch_sub(&pool->refs, 1) != 1)
     return;
   (void)pthread_mutex_lock(&pool->lock);
   pool->finished = true;
   mb__pool_unlock_smaller(pool);
+}
+
+void mb_pool_close(mb_pool *pool, int64_t timeout_ns)
+{
+  if (pool == NULL)
+    return;
+  mb_pool_shut(pool, timeout_ns);
+  give_reference_back(pool);
 }
 
 void mb_pool_ref(mb_pool *pool)
@@ -464,7 +474,7 @@ static mb_pool *find_dropped(void)
     pool = pool->next;
   if (pool != NULL) {
     atomic_store(&pool->dropped, false);
-    pool->handles = 1;
+    pool->handles = 0; /* nobody finds it by its name */
     (void)atomic_fetch_add(&pool->refs, 1);
     (void)atomic_fetch_sub(&n_abandoned, 1);
   }
@@ -474,8 +484,10 @@ static mb_pool *find_dropped(void)
 
 void mb_dispose(void)
 {
-  for (mb_pool *pool; (pool = find_dropped()) != NULL;)
-    mb_pool_close(pool, 0);
+  for (mb_pool *pool; (pool = find_dropped()) != NULL;) {
+    shut(pool, 0);
+    give_reference_back(pool);
+  }
 }
 
 void mb__pools_dispose(void)
@@ -523,6 +535,17 @@ const char *mb_pool_option(const mb_pool *pool, const char *name)
   return value;
 }
 
+mb_status mb_pool_control(mb_pool *pool, const char *name,
+    const mb_value *values, size_t n, mb_value *result, mb_error *error)
+{
+  const mb_driver *driver = pool->connector->driver;
+  *result = (mb_value){.tag = MB_NULL};
+  if (driver->control == NULL)
+    return mb__host.fail(
+        error, MB_UNSUPPORTED, "driver \"%s\" has no %s", driver->name, name);
+  return driver->control(pool->connector->impl, name, values, n, result, error);
+}
+
 static const char *const reason_names[MB_CLOSE_REASON_COUNT] = {
     [MB_CLOSED_DEAD] = "dead",
     [MB_CLOSED_GENERATION] = "generation",
@@ -548,6 +571,6 @@ void mb_pool_stats_read(mb_pool *pool, mb_pool_stats *out)
   out->open = pool->size - out->connecting - pool->lists[MB__POOL_CLOSING].n;
   out->idle = pool->lists[MB__POOL_IDLE].n + pool->lists[MB__POOL_PINGING].n;
   out->in_use = pool->lists[MB__POOL_LENT].n;
-  out->waiting = pool->n_waiting;
+  out->waiting = pool->n_waiting + pool->place.n_waiting;
   (void)pthread_mutex_unlock(&pool->lock);
 }

@@ -28,6 +28,7 @@ struct mb_stmt {
   unsigned flags;
   mb__scan scan;
   uint32_t lexical_serial; /* of the connection, when it was scanned */
+  bool leaves; /* it may leave something in the session, by its words */
 
   /* Its place in the cache. */
   uint64_t hash;
@@ -81,6 +82,82 @@ struct mb_stmt {
     size_t rows, bytes, bytes_max;
   } prefetch;
 };
+
+/* --- statement.c -------------------------------------------------------- */
+
+/* Closes the driver's side; the next run prepares anew. */
+void mb__stmt_close_impl(mb_stmt *stmt);
+
+/* Has the driver's error speak of the user's text, not of the one that was
+ * sent; answers MB_ERROR. */
+mb_status mb__stmt_in_own_words(mb_stmt *stmt, mb_error *error);
+
+/* How many parameters it takes, as far as that is known. */
+static inline size_t mb__stmt_n_parameters(const mb_stmt *stmt)
+{
+  return (stmt->flags & MB_STATEMENT_PLAIN) && stmt->prepared.n_parameters > 0
+             ? (size_t)stmt->prepared.n_parameters
+             : stmt->scan.n_parameters;
+}
+
+/* A prepare, and what follows from its answer. */
+MB_CHECKED mb_status mb__stmt_start_prepare(mb_stmt *stmt, mb_error *error);
+MB_CHECKED mb_status mb__stmt_end_prepare(
+    mb_stmt *stmt, mb_status status, mb_error *error);
+
+/* --- rows.c ------------------------------------------------------------- */
+
+/* Frees the rows that were read ahead, and the error behind them. */
+void mb__stmt_forget_rows(mb_stmt *stmt);
+
+/* Nobody will get the rest; it is ended before anything else is run. */
+void mb__stmt_abandon(mb_stmt *stmt);
+
+/* Ends a run as far as the database is concerned. */
+void mb__stmt_end_at_driver(mb_stmt *stmt);
+
+/* The database has nothing more to give, if it had; what was read ahead stays.
+ */
+static inline void mb__stmt_leave_driver(mb_stmt *stmt)
+{
+  stmt->params = NULL;
+  if (stmt->run != 0)
+    mb__stmt_end_at_driver(stmt);
+}
+
+/* Bounds a fetch, where it has bounds. */
+MB_CHECKED mb_status mb__stmt_bound_fetch(mb_stmt *stmt, mb_error *error);
+
+/* --- run.c -------------------------------------------------------------- */
+
+/* The next result of a run, whose columns become those of follower (or NULL).
+ */
+MB_CHECKED mb_status mb__stmt_next_result(
+    mb_stmt *stmt, mb_cursor *follower, mb_error *error);
+
+/* --- leftover.c --------------------------------------------------------- */
+
+/* True unless the text is plainly one that reads or writes rows only. */
+bool mb__may_leave_something(
+    const mb_capability *capability, const char *text, size_t size);
+
+/* --- statement.c, for batch.c ------------------------------------------- */
+
+/* Finds one that is free to run, and enters its connection. */
+MB_CHECKED mb_status mb__stmt_take(
+    mb_stmt **which, const mb_tx *tx, const mb_call *call, mb_error *error);
+/* Prepares it, and its parameters, for a run; a task on the statement. */
+MB_CHECKED mb_status mb__stmt_ready(
+    mb_conn *conn, mb_stmt *stmt, mb_error *error);
+/* What the driver says to its run; between pipeline_begin and pipeline_end. */
+MB_CHECKED mb_status mb__stmt_queue(mb_stmt *stmt, mb_error *error);
+/* Where the totals of its run go, cleared. */
+mb_result *mb__stmt_totals(mb_stmt *stmt);
+/* What its run has come to, from the driver's answer. */
+MB_CHECKED mb_status mb__stmt_answered(
+    mb_stmt *stmt, mb_status status, mb_error *error);
+/* Its rows are the driver's no more. */
+void mb__stmt_leave(mb_stmt *stmt);
 
 /* --- spool.c ------------------------------------------------------------ */
 

@@ -7,7 +7,8 @@
  * On a blocking connection mb__conn_drive waits right there, so that a task
  * runs through in one call; on a non-blocking one the task answers MB_WAIT, and
  * after mb_conn_resume has brought the driver's call to its end the task is
- * entered again and goes on behind the step.  Both run the same lines.
+ * entered again and goes on behind the step.  Both run the same lines.  Calls
+ * that block instead are looked after while they last (mb__conn_watch).
  *
  *   static mb_status greet_step(mb_conn *conn, void *argument, mb_error *error)
  *   {
@@ -33,16 +34,18 @@
 
 /* A step that is a call of the driver; nothing is sent any more on a connection
  * that was lost in the step before. */
-#define MB_TASK_AWAIT(at, status, conn, call)                                 \
-  do {                                                                        \
-    (status) = mb__conn_drive(                                                \
-        (conn), (conn)->dead ? mb__conn_lost((conn), error) : (call), error); \
-    if ((status) == MB_WAIT) {                                                \
-      (at) = __LINE__;                                                        \
-      return MB_WAIT;                                                         \
-    case __LINE__:                                                            \
-      (status) = (conn)->answer;                                              \
-    }                                                                         \
+#define MB_TASK_AWAIT(at, status, conn, call)          \
+  do {                                                 \
+    (status) = mb__conn_drive((conn),                  \
+        (conn)->dead ? mb__conn_lost((conn), error)    \
+                     : (mb__conn_watch(conn), (call)), \
+        error);                                        \
+    if ((status) == MB_WAIT) {                         \
+      (at) = __LINE__;                                 \
+      return MB_WAIT;                                  \
+    case __LINE__:                                     \
+      (status) = (conn)->answer;                       \
+    }                                                  \
   } while (0)
 
 /* A step that is a task of its own. */

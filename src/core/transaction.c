@@ -13,14 +13,6 @@
 
 /* --- What is open ------------------------------------------------------- */
 
-static inline bool names_open_level(const mb_tx *tx)
-{
-  const mb_conn *conn = tx->conn;
-  return conn != NULL && tx->depth >= 1 && tx->depth <= conn->depth &&
-         tx->borrow == mb_conn_borrow(conn) &&
-         conn->levels[tx->depth - 1].serial == tx->serial;
-}
-
 uint32_t mb__tx_kept_depth(const mb_conn *conn)
 {
   uint32_t depth = 0;
@@ -31,7 +23,7 @@ uint32_t mb__tx_kept_depth(const mb_conn *conn)
 
 bool mb_tx_is_open(const mb_tx *tx)
 {
-  return names_open_level(tx) && tx->depth <= mb__tx_kept_depth(tx->conn);
+  return mb__tx_is_level(tx) && tx->depth <= mb__tx_kept_depth(tx->conn);
 }
 
 void mb_tx_innermost(mb_conn *conn, mb_tx *out)
@@ -56,7 +48,7 @@ static void follow_deadlines(mb_conn *conn)
 
 void mb_tx_drop(const mb_tx *tx)
 {
-  if (!names_open_level(tx))
+  if (!mb__tx_is_level(tx))
     return;
   tx->conn->levels[tx->depth - 1].dropped = true;
   tx->conn->unsettled = true;
@@ -112,11 +104,8 @@ static void offer_retry(const mb_conn *conn, mb_error *error)
     error->flags |= MB_RETRYABLE;
 }
 
-void mb__tx_follow(mb_conn *conn, mb_error *error)
+void mb__tx_judge(mb_conn *conn, mb_error *error)
 {
-  conn->transaction = conn->driver->transaction_state(conn->impl);
-  if (conn->depth == 0)
-    return;
   const bool late = error != NULL && conn->tx_deadline_ns != MB_NEVER &&
                     mb__host.now_ns() >= conn->tx_deadline_ns;
   if (error != NULL)
@@ -157,21 +146,19 @@ static mb_status refuse_closed(const mb_tx *tx, mb_error *error)
       "the transaction has ended (it was committed or rolled back)");
 }
 
-mb_status mb__tx_check(mb_conn *conn, const mb_tx *tx, mb_error *error)
+mb_status mb__tx_refuse(const mb_conn *conn, const mb_tx *tx, mb_error *error)
 {
   if (tx != NULL && tx->conn != NULL && tx->conn != conn)
     return mb__host.fail(
         error, MB_USAGE, "the transaction is one of another connection");
-  if (tx != NULL && !names_open_level(tx))
+  if (tx != NULL && !mb__tx_is_level(tx))
     return refuse_closed(tx, error);
   if ((tx != NULL ? tx->depth : 0) < conn->depth)
     return mb__host.fail(error, MB_USAGE,
         tx == NULL ? "a transaction is open on this connection: use it, or end "
                      "it first"
                    : "a nested transaction is open: use it, or end it first");
-  if (tx != NULL && conn->verdict.over)
-    return refuse_over(conn, "not run", "; roll it back", error);
-  return MB_OK;
+  return refuse_over(conn, "not run", "; roll it back", error);
 }
 
 /* --- Sending ------------------------------------------------------------ */
@@ -324,6 +311,15 @@ static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
     MB_TASK_AWAIT(conn->tx.at, status, conn, send_begin(conn, error));
     if (status == MB_ERROR && error->origin == MB_ORIGIN_STATEMENT)
       error->origin = MB_ORIGIN_BEGIN;
+    /* One that has begun all the same would be nobody's. */
+    if (status == MB_ERROR && !conn->dead &&
+        conn->driver->transaction_state(conn->impl) != MB_TRANSACTION_NONE) {
+      conn->tx.reason = *error;
+      mb__conn_limit(conn, conn->connector->settings.timeout_ns);
+      MB_TASK_CALL(conn->tx.at, status, mb__tx_unwind(conn, 0, error));
+      *error = conn->tx.reason;
+      status = MB_ERROR;
+    }
   } else {
     if (mb__conn_is_occupied(conn) || has_open_write(conn)) {
       MB_TASK_CALL(conn->tx.at, status, mb__stmt_spool_all(conn, error));
@@ -434,7 +430,7 @@ static void leave_lost(mb_conn *conn, uint32_t depth)
 
 mb_status mb_tx_rollback(const mb_tx *tx, mb_error *error)
 {
-  if (!names_open_level(tx))
+  if (!mb__tx_is_level(tx))
     return refuse_closed(tx, error);
   mb_conn *conn = tx->conn;
   if (is_lost(conn)) {
@@ -509,7 +505,7 @@ static mb_status commit_step(mb_conn *conn, void *argument, mb_error *error)
 
 mb_status mb_tx_commit(const mb_tx *tx, mb_error *error)
 {
-  if (!names_open_level(tx))
+  if (!mb__tx_is_level(tx))
     return refuse_closed(tx, error);
   mb_conn *conn = tx->conn;
   if (mb__conn_enter(conn, error) != MB_OK) {

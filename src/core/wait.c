@@ -6,6 +6,7 @@
  * its answer, then the socket is shut down and the connection is lost. Whatever
  * the phase, the connection is afterwards either fit for use or dead: an answer
  * is never left unread, and a request to stop never overtakes the operation.
+ * A call that waits is taken through them here, one that blocks by its alarm.
  */
 #include "connection.h"
 
@@ -32,15 +33,16 @@ static int64_t earlier(int64_t a, int64_t b)
 static int64_t next_look_ns(const mb_conn *conn)
 {
   const int64_t driver_ns = conn->op.wait.deadline_ns;
-  switch (conn->phase) {
+  switch (conn->ending.phase) {
   case MB__PHASE_RUNNING:
+  case MB__PHASE_BESIDE:
     /* Somebody may have cancelled it since. */
     return atomic_load(&conn->op.stop) != MB_GO_ON
                ? 0
                : earlier(driver_ns, conn->op.deadline_ns);
   case MB__PHASE_ASKED:
   case MB__PHASE_SHUT:
-    return earlier(driver_ns, conn->grace_end_ns);
+    return earlier(driver_ns, conn->ending.grace_end_ns);
   case MB__PHASE_ENDED:
     return driver_ns;
   }
@@ -59,6 +61,13 @@ static int poll_timeout_ms(int64_t look_ns)
              : (int)earlier((left_ns - 1) / NS_PER_MS + 1, POLL_LIMIT_MS);
 }
 
+/* Whether nobody has wanted the operation to end so far. */
+static bool is_wanted(const mb_conn *conn)
+{
+  return conn->ending.phase == MB__PHASE_RUNNING ||
+         conn->ending.phase == MB__PHASE_BESIDE;
+}
+
 /* Waits for the socket, a cancel or the time, and says what became ready. */
 static unsigned wait_for_something(mb_conn *conn)
 {
@@ -73,7 +82,7 @@ static unsigned wait_for_something(mb_conn *conn)
   if (conn->op.wait.events & MB_WRITABLE_FD)
     fds[0].events |= POLLOUT;
   int timeout_ms = poll_timeout_ms(next_look_ns(conn));
-  if (conn->phase == MB__PHASE_RUNNING && conn->listener.cancellation != NULL) {
+  if (is_wanted(conn) && conn->listener.cancellation != NULL) {
     fds[1].fd = mb__cancellation_fd(conn->listener.cancellation);
     fds[1].events = POLLIN;
     fds[1].revents = 0;
@@ -116,9 +125,9 @@ static mb_status give_up(mb_conn *conn, unsigned flags, mb_error *error)
   return MB_ERROR;
 }
 
-mb_status mb__conn_proceed(mb_conn *conn, mb_error *error)
+mb_status mb__conn_within(mb_conn *conn, mb_error *error)
 {
-  if (!conn->op.bounded || !mb_op_stopped(&mb__host, &conn->op))
+  if (!mb_op_stopped(&mb__host, &conn->op))
     return MB_OK;
   if (atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
     return mb__cancellation_fail(conn->listener.cancellation, error);
@@ -138,47 +147,38 @@ mb_status mb__conn_lost(mb_conn *conn, mb_error *error)
 /* Shuts the socket down under the call, which has a moment to notice. */
 static void shut(mb_conn *conn)
 {
-  conn->phase = MB__PHASE_SHUT;
+  conn->ending.phase = MB__PHASE_SHUT;
   conn->dead = true;
   mb__canceller_shut(conn->canceller);
-  conn->grace_end_ns = mb__host.now_ns() + SHUT_LIMIT_NS;
+  conn->ending.grace_end_ns = mb__host.now_ns() + SHUT_LIMIT_NS;
+}
+
+/* Without room to keep an answer, the asking is waited for in place. */
+static void make_room(mb_conn *conn)
+{
+  if (!conn->blocking && conn->kept == NULL)
+    conn->kept = mb__host.allocate(sizeof *conn->kept);
 }
 
 /* Time is up, or somebody wants it to end: begins to end the operation. */
 static void ask(mb_conn *conn)
 {
-  int expected = MB_GO_ON;
-  (void)atomic_compare_exchange_strong(
-      &conn->op.stop, &expected, MB_STOP_TIMEOUT);
-  conn->phase = MB__PHASE_ASKED;
-  conn->grace_end_ns =
-      mb__host.now_ns() + conn->connector->settings.cancel_grace_ns;
   /* An attempt to connect has nobody to ask yet. */
-  if (conn->capability == NULL ||
-      !mb__canceller_ask(conn->canceller, conn->grace_end_ns))
-    conn->grace_end_ns = 0;
-  /* Without room to keep an answer, the asking is waited for in place. */
-  if (!conn->blocking && conn->kept == NULL)
-    conn->kept = mb__host.allocate(sizeof *conn->kept);
+  mb__ending_ask(&conn->ending, &conn->op,
+      conn->capability != NULL ? conn->canceller : NULL,
+      conn->connector->settings.cancel_grace_ns);
+  make_room(conn);
 }
 
-/* The call itself wants what runs to be stopped, and goes on meanwhile. */
+/* The call wants what runs to be stopped, and goes on. */
 static void ask_beside(mb_conn *conn)
 {
-  conn->grace_end_ns =
-      mb__host.now_ns() + conn->connector->settings.cancel_grace_ns;
-  conn->asked = mb__canceller_ask(conn->canceller, conn->grace_end_ns);
-  if (!conn->blocking && conn->kept == NULL)
-    conn->kept = mb__host.allocate(sizeof *conn->kept);
-}
-
-/* Nothing runs at the database: the call is told to end, and does. */
-static mb_status end_idle(mb_conn *conn, mb_error *error)
-{
-  int expected = MB_GO_ON;
-  (void)atomic_compare_exchange_strong(
-      &conn->op.stop, &expected, MB_STOP_TIMEOUT);
-  return conn->driver->resume(conn->impl, 0, &conn->op, error);
+  const int64_t grace_ns = conn->connector->settings.cancel_grace_ns;
+  conn->ending.phase = MB__PHASE_BESIDE;
+  conn->ending.grace_end_ns = mb__deadline_ns(grace_ns);
+  /* Where nobody can ask, the call has to take what comes. */
+  (void)mb__canceller_ask(conn->canceller, conn->ending.grace_end_ns);
+  make_room(conn);
 }
 
 /* Waits for nothing but a little time. */
@@ -194,7 +194,7 @@ static mb_status look_again(mb_conn *conn)
  * stop it has returned: a non-blocking caller is not held up for that. */
 static mb_status keep(mb_conn *conn, mb_status status, const mb_error *error)
 {
-  conn->phase = MB__PHASE_ENDED;
+  conn->ending.phase = MB__PHASE_ENDED;
   conn->answer = status;
   if (status == MB_ERROR)
     *conn->kept = *error;
@@ -203,10 +203,10 @@ static mb_status keep(mb_conn *conn, mb_status status, const mb_error *error)
 
 static mb_status look_for_asking(mb_conn *conn, mb_error *error)
 {
-  if (mb__host.now_ns() < conn->grace_end_ns &&
+  if (mb__host.now_ns() < conn->ending.grace_end_ns &&
       !mb__canceller_await(conn->canceller, 0))
     return look_again(conn);
-  conn->phase = MB__PHASE_ASKED;
+  conn->ending.phase = MB__PHASE_ASKED;
   if (conn->answer == MB_ERROR)
     *error = *conn->kept;
   mb__host.release(conn->kept);
@@ -214,33 +214,48 @@ static mb_status look_for_asking(mb_conn *conn, mb_error *error)
   return conn->answer;
 }
 
+static mb_status go_on(mb_conn *conn, unsigned ready, mb_error *error)
+{
+  return conn->resume != NULL
+             ? conn->resume(conn, error)
+             : conn->driver->resume(conn->impl, ready, &conn->op, error);
+}
+
+/* Nothing runs that could be asked to stop: the call is told, and ends. */
+static mb_status tell(mb_conn *conn, mb_error *error)
+{
+  int expected = MB_GO_ON;
+  (void)atomic_compare_exchange_strong(
+      &conn->op.stop, &expected, MB_STOP_TIMEOUT);
+  const mb_status status = go_on(conn, 0, error);
+  conn->op.wait.flags &= ~(unsigned)MB_WAIT_IDLE; /* it had its chance */
+  return status;
+}
+
 /* One step: what became ready is handed to the driver. */
 static mb_status advance(mb_conn *conn, unsigned ready, mb_error *error)
 {
-  if (conn->phase == MB__PHASE_ENDED)
+  mb_status status = MB_WAIT;
+  if (conn->ending.phase == MB__PHASE_ENDED)
     return look_for_asking(conn, error);
-  if (conn->phase == MB__PHASE_RUNNING && mb_op_stopped(&mb__host, &conn->op)) {
+  if (is_wanted(conn) && mb_op_stopped(&mb__host, &conn->op)) {
     if (conn->op.wait.flags & MB_WAIT_IDLE)
-      return end_idle(conn, error);
+      return tell(conn, error);
     ask(conn);
   }
-  if (conn->phase == MB__PHASE_RUNNING && !conn->asked &&
-      (conn->op.wait.flags & MB_WAIT_ASK))
-    ask_beside(conn);
   /* Whatever the socket brings: the end of the grace is the end. */
-  if (conn->phase == MB__PHASE_ASKED &&
-      mb__host.now_ns() >= conn->grace_end_ns) {
+  if (conn->ending.phase == MB__PHASE_ASKED &&
+      mb__host.now_ns() >= conn->ending.grace_end_ns) {
     shut(conn);
     return MB_WAIT;
   }
-  mb_status status = MB_WAIT;
   if (ready != 0 || mb__host.now_ns() >= conn->op.wait.deadline_ns)
-    status = conn->driver->resume(conn->impl, ready, &conn->op, error);
-  if (conn->phase != MB__PHASE_SHUT)
+    status = go_on(conn, ready, error);
+  if (conn->ending.phase != MB__PHASE_SHUT)
     return status;
   if (status == MB_ERROR)
     return give_up(conn, error->flags | MB_SENT, error);
-  return status == MB_WAIT && mb__host.now_ns() >= conn->grace_end_ns
+  return status == MB_WAIT && mb__host.now_ns() >= conn->ending.grace_end_ns
              ? give_up(conn, MB_SENT, error)
              : status;
 }
@@ -267,14 +282,12 @@ static void name_reason(mb_conn *conn, mb_error *error)
 static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
 {
   const bool given_up = conn->dead; /* which has named the reason */
-  if (conn->asked && conn->phase == MB__PHASE_RUNNING)
-    conn->phase = MB__PHASE_ASKED;
-  conn->asked = false;
-  if (conn->phase == MB__PHASE_ASKED) {
+  if (conn->ending.phase == MB__PHASE_ASKED ||
+      conn->ending.phase == MB__PHASE_BESIDE) {
     const bool returned = mb__canceller_await(conn->canceller,
-        conn->blocking || conn->kept == NULL ? conn->grace_end_ns : 0);
+        conn->blocking || conn->kept == NULL ? conn->ending.grace_end_ns : 0);
     if (!returned && conn->kept != NULL &&
-        mb__host.now_ns() < conn->grace_end_ns)
+        mb__host.now_ns() < conn->ending.grace_end_ns)
       return keep(conn, status, error);
     if (!returned) {
       /* Nothing may be sent while the request may arrive. */
@@ -282,7 +295,7 @@ static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
       mb__canceller_shut(conn->canceller);
     }
   }
-  conn->phase = MB__PHASE_RUNNING;
+  conn->ending.phase = MB__PHASE_RUNNING;
   if (status != MB_ERROR)
     return status;
 
@@ -319,6 +332,9 @@ static mb_status bring(mb_conn *conn, mb_status status, mb_error *error)
 {
   for (;;) {
     while (status == MB_WAIT) {
+      if ((conn->op.wait.flags & MB_WAIT_ASK) &&
+          conn->ending.phase == MB__PHASE_RUNNING)
+        ask_beside(conn);
       if (!conn->blocking)
         return MB_WAIT;
       status = advance(conn, wait_for_something(conn), error);
@@ -329,9 +345,37 @@ static mb_status bring(mb_conn *conn, mb_status status, mb_error *error)
   }
 }
 
+void mb__conn_set_alarm(mb_conn *conn)
+{
+  /* An attempt to connect is no call that could be ended. */
+  if (conn->canceller == NULL)
+    return;
+  conn->alarm = (mb__alarm){.op = &conn->op,
+      .ending = &conn->ending,
+      .driver = conn->driver,
+      .canceller = conn->canceller,
+      .grace_ns = conn->connector->settings.cancel_grace_ns};
+  mb__alarm_set(&conn->alarm);
+  conn->has_alarm = true;
+}
+
+/* The call is over; its alarm may have gone off. */
+static mb_status clear_alarm(mb_conn *conn, mb_status status, mb_error *error)
+{
+  mb__alarm_clear(&conn->alarm);
+  conn->has_alarm = false;
+  if (conn->ending.phase != MB__PHASE_SHUT)
+    return status;
+  conn->dead = true;
+  return status == MB_ERROR ? give_up(conn, error->flags | MB_SENT, error)
+                            : status;
+}
+
 mb_status mb__conn_bring(mb_conn *conn, mb_status status, mb_error *error)
 {
-  if (status == MB_WAIT && conn->driver->resume == NULL)
+  if (conn->has_alarm)
+    status = clear_alarm(conn, status, error);
+  if (status == MB_WAIT && conn->resume == NULL && conn->driver->resume == NULL)
     status = distrust(conn, error);
   return bring(conn, status, error);
 }

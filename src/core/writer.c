@@ -22,6 +22,7 @@ static void queue_locked(mb_pool *pool, mb__place_waiter *own)
   else
     pool->place.first = own;
   pool->place.last = own;
+  pool->place.n_waiting++;
 }
 
 static void leave_queue_locked(mb_pool *pool, const mb__place_waiter *leaving)
@@ -38,6 +39,7 @@ static void leave_queue_locked(mb_pool *pool, const mb__place_waiter *leaving)
     pool->place.first = one->next;
   if (pool->place.last == one)
     pool->place.last = before;
+  pool->place.n_waiting--;
 }
 
 void mb__place_leave_locked(mb_pool *pool)
@@ -52,9 +54,9 @@ void mb__place_leave_locked(mb_pool *pool)
   (void)pthread_cond_signal(&first->turn);
 }
 
-static mb_status refuse(mb_pool *pool, mb_error *error)
+static mb_status refuse(mb_pool *pool, unsigned flags, mb_error *error)
 {
-  pool->stats.timeouts++;
+  pool->stats.timeouts += !(flags & MB_ACQUIRE_LOOK);
   mb__host.fail(error, MB_POOL_TIMEOUT,
       "the place to write did not become free: another transaction or "
       "statement is writing");
@@ -89,7 +91,7 @@ static bool wait_locked(mb_pool *pool, mb__place_waiter *own,
   if (mb__thread_wait(&own->turn, &pool->lock, until_ns) ||
       until_ns < deadline_ns || own->served)
     return true;
-  (void)refuse(pool, error);
+  (void)refuse(pool, 0, error);
   return false;
 }
 
@@ -101,8 +103,9 @@ mb_status mb__place_take_locked(mb_pool *pool, unsigned flags, const mb_op *op,
     return MB_OK;
   }
   if ((flags & MB_ACQUIRE_NOW) && atomic_load(&pool->n_left) == 0)
-    return refuse(pool, error);
+    return refuse(pool, flags, error);
   mb__place_waiter own = {.served = false};
+  const int64_t since_ns = mb__host.now_ns();
   const int64_t deadline_ns =
       mb__deadline_ns(pool->connector->settings.acquire_timeout_ns);
   mb__thread_condition(&own.turn);
@@ -115,7 +118,7 @@ mb_status mb__place_take_locked(mb_pool *pool, unsigned flags, const mb_op *op,
       mb__pool_tidy(pool);
       (void)pthread_mutex_lock(&pool->lock);
     } else if (flags & MB_ACQUIRE_NOW) {
-      (void)refuse(pool, error);
+      (void)refuse(pool, flags, error);
       going_on = false;
     } else {
       going_on = wait_locked(pool, &own, deadline_ns, op, cancellation, error);
@@ -123,6 +126,7 @@ mb_status mb__place_take_locked(mb_pool *pool, unsigned flags, const mb_op *op,
   }
   if (!own.served)
     leave_queue_locked(pool, &own);
+  pool->stats.acquire_ns += mb__host.now_ns() - since_ns;
   (void)pthread_cond_destroy(&own.turn);
   return own.served ? MB_OK : MB_ERROR;
 }

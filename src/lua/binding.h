@@ -13,6 +13,8 @@
 
 #include "../moonbase.h"
 #include "compat.h"
+#include "functions.h"
+#include "lease.h"
 #include "observe.h"
 
 #include <math.h>
@@ -23,7 +25,8 @@
 #define MB_LUA_FRAMES 16  /* calls inside calls, by functions of the program */
 #define MB_LUA_READERS 16 /* rows that are read inside of each other */
 
-/* A call of the binding that may have to be undone. */
+/* A call of the binding that may have to be undone; all zero while there is
+ * none. */
 typedef struct mb_lua_frame {
   mb_conn *conn; /* borrowed by this call; NULL: none */
   uint64_t borrow;
@@ -82,6 +85,7 @@ typedef struct mb_lua {
   bool has_raised;    /* a callback has left an error in the registry */
   const void *called; /* the handle that was called last, if it is alive */
   int telling;        /* listeners are being called */
+  bool has_dropped;   /* a transaction was collected, and may be open */
 } mb_lua;
 
 /* The upvalues of every function of the binding. */
@@ -103,7 +107,13 @@ static inline mb_lua *mb_lua_of(lua_State *L)
  * stack. */
 void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place);
 /* Lets go of the connection that a call has used. */
-void mb_lua_let(mb_lua_frame *frame);
+static inline void mb_lua_let(mb_lua_frame *frame)
+{
+  mb_conn *held = frame->held;
+  frame->held = NULL;
+  if (held != NULL)
+    mb_conn_let(held);
+}
 /* Ends the call that is going on, for an error that is about to be raised: it
  * may be long until the next call, and what is open may be a lock. */
 void mb_lua_unwind(lua_State *L, mb_lua *lua);
@@ -135,6 +145,8 @@ void mb_lua_reserve_raised(lua_State *L);
 mb_status mb_lua_keep_raised(lua_State *L, mb_error *error);
 /* Pushes what was kept; false: nothing was. */
 bool mb_lua_take_raised(lua_State *L);
+/* The state is closing: callbacks that are left will find none. */
+void mb_lua_leave_anchor(mb_lua *lua);
 /* Pushes helper name. */
 void mb_lua_helper(lua_State *L, const char *name);
 
@@ -220,45 +232,6 @@ typedef struct mb_lua_config {
   mb_call call;
 } mb_lua_config;
 
-/*
- * A borrow of a connection, shared by the handles that use it; a userdata
- * beside each of them.  Rows let others in (the task that reads them may go on
- * on their connection); Connections and transactions do not.
- */
-typedef struct mb_lua_lease {
-  mb_conn *conn; /* a reference while there are users; then NULL */
-  uint64_t borrow;
-  mb_pool *pool; /* borrowed from the users */
-  const struct mb_lua_session *origin; /* theirs */
-  unsigned users;
-  unsigned rows;                    /* of these */
-  struct mb_lua_lease *next, *prev; /* in mb_lua.leases while there are users */
-} mb_lua_lease;
-
-/* Makes the userdata at index known by its address. */
-void mb_lua_know(lua_State *L, const void *userdata, int index);
-/* Pushes a known userdata, which is alive. */
-void mb_lua_push_known(lua_State *L, const void *userdata);
-
-/* Pushes a lease of a connection that was just borrowed, without users. */
-mb_lua_lease *mb_lua_push_lease(
-    lua_State *L, const struct mb_lua_session *origin, mb_conn *conn);
-/* Ends the borrows that were made through a Database. */
-void mb_lua_end_leases(mb_lua *lua, const struct mb_lua_session *origin);
-void mb_lua_lease_join(mb_lua *lua, mb_lua_lease *lease, bool as_rows);
-/* Leaves it; the last one gives the connection back, or, in a finalizer, leaves
- * it to be given back. */
-void mb_lua_lease_leave(
-    mb_lua *lua, mb_lua_lease *lease, bool as_rows, bool finalizing);
-/* A lease that is held by rows alone, or NULL. */
-mb_lua_lease *mb_lua_find_lease(
-    const mb_lua *lua, const mb_pool *pool, bool writes);
-
-static inline bool mb_lua_lease_holds(const mb_lua_lease *lease)
-{
-  return lease->conn != NULL && mb_conn_borrow(lease->conn) == lease->borrow;
-}
-
 /* A Database, Connection or Transaction. */
 typedef struct mb_lua_session {
   mb_lua_head head;
@@ -266,24 +239,25 @@ typedef struct mb_lua_session {
   mb_pool *pool; /* a reference; of all three */
   mb_conn *conn; /* Connection, Transaction: a reference */
   uint64_t borrow;
-  mb_lua_lease *lease; /* beside it; NULL: it has none of its own */
+  mb_lua_lease *lease;           /* beside it; NULL: it has none of its own */
   struct mb_lua_session *origin; /* the Database that it comes from */
   bool closed;
-  bool has_setup; /* Database: fresh connections are set up by Lua */
-  bool is_view;   /* of its parent */
-  bool managed;   /* Transaction: it is that of a function */
-  bool owns_tx;   /* Transaction: it was begun with this handle */
-  bool listed;    /* Transaction: in mb_lua.transactions */
+  bool has_setup;    /* Database: fresh connections are set up by Lua */
+  bool has_password; /* Database: a function of the program's knows it */
+  bool is_view;      /* of its parent */
+  bool managed;      /* Transaction: it is that of a function */
+  bool owns_tx;      /* Transaction: it was begun with this handle */
+  bool listed;       /* Transaction: in mb_lua.transactions */
   mb_tx tx;
   struct mb_lua_session *next, *prev;
 
   /* Database, and not a view: its listeners (observe.c). */
-  unsigned observed;     /* of mb_lua_events: what is told now */
-  bool has_pending;      /* the Lua side keeps something to be told */
+  unsigned observed; /* of mb_lua_events: what is told now */
+  bool has_pending;  /* the Lua side keeps something to be told */
   bool watches_pool;
-  uint64_t events_seen;  /* of the pool's */
-  int64_t call_ns;       /* when the latest call began */
-  int64_t slow_ns;       /* from when on a query is slow */
+  uint64_t events_seen;   /* of the pool's */
+  int64_t call_ns;        /* when the latest call began */
+  int64_t slow_ns;        /* from when on a query is slow */
   mb_lua_notice *notices; /* that came in this call */
 } mb_lua_session;
 
@@ -354,6 +328,7 @@ int mb_lua_fail(lua_State *L, const mb_lua_config *config,
  * the others are tags of mb_tag. */
 enum { MB_LUA_FRAGMENT = 100, MB_LUA_PARAMS = 101 };
 
+/* Pushes an integer: as digits, where this Lua cannot hold it exactly. */
 void mb_lua_push_int64(lua_State *L, int64_t value);
 /* Pushes a value that is not of the simplest kind.  options: index of the
  * session's options. */
@@ -404,10 +379,26 @@ bool mb_lua_is_null(lua_State *L, const mb_lua_config *config, int index);
 /* The kind of a table: an mb_tag, MB_LUA_FRAGMENT, MB_LUA_PARAMS; 0: a plain
  * table, or no table; -1: another metatable. */
 int mb_lua_kind_of(lua_State *L, int index);
-/* Reads a table of that kind, as mb_lua_read_value does, which is no null. */
-MB_CHECKED mb_status mb_lua_read_table(lua_State *L,
-    const mb_lua_config *config, int index, int kind, mb_value *out,
-    mb_error *error);
+/* The same for what is a table. */
+int mb_lua_table_kind(lua_State *L, int index);
+/* Reads a table that marks a string (as bytes, as a date …) by its metatable,
+ * when the last one had the same; false: it is another value. */
+static inline bool mb_lua_read_marked(lua_State *L, const mb_lua *lua,
+    const mb_lua_config *config, int type, int index, mb_value *out)
+{
+  if (type != LUA_TTABLE || config->has_null || !lua_getmetatable(L, index))
+    return false;
+  const bool marks = lua_topointer(L, -1) == lua->kind_metatable &&
+                     lua->kind >= MB_BLOB && lua->kind < MB_ARRAY &&
+                     lua->kind != MB_JSON;
+  if (marks) {
+    lua_rawgeti(L, index, 1);
+    out->tag = (mb_tag)lua->kind;
+    out->as.bytes.data = lua_tolstring(L, -1, &out->as.bytes.size);
+  }
+  lua_pop(L, marks ? 2 : 1); /* the table holds the string */
+  return marks;
+}
 
 /* The values for a statement. */
 typedef struct mb_lua_params {
@@ -418,11 +409,12 @@ typedef struct mb_lua_params {
   bool is_fragment; /* one of them is SQL: nothing was read */
 } mb_lua_params;
 
-/* Reads the arguments from first to the top for stmt.  A view is valid while
- * the stack is not cut below what is there afterwards. */
-MB_CHECKED mb_status mb_lua_read_params(lua_State *L,
-    const mb_lua_config *config, const mb_stmt *stmt, int first,
-    mb_lua_params *out, mb_error *error);
+struct mb_lua_run;
+
+/* Reads the arguments from first to the top for the statement of a run.  A view
+ * is valid while the stack is not cut below what is there afterwards. */
+MB_CHECKED mb_status mb_lua_read_params(
+    lua_State *L, struct mb_lua_run *run, int first);
 
 /* Reads them as positional values, for no statement. */
 MB_CHECKED mb_status mb_lua_read_values(lua_State *L,
@@ -535,6 +527,30 @@ typedef struct mb_lua_run {
 void mb_lua_run_open(lua_State *L, mb_lua_run *run);
 /* Finds the connection: borrows one, or checks that of the session. */
 MB_CHECKED mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run);
+/* The first of these: for a call on a Database (connect.c). */
+MB_CHECKED mb_status mb_lua_run_borrow(lua_State *L, mb_lua_run *run);
+/* Collects what was forgotten, so that it lets go of connections. */
+void mb_lua_run_collect(lua_State *L, const mb_lua_run *run);
+/* Whether another Connection or Transaction of this program writes, so that a
+ * write would wait for it for ever. */
+static inline bool mb_lua_holds_place(const mb_lua_run *run)
+{
+  for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
+       lease = lease->next)
+    if (lease->pool == run->session->pool && lease->rows < lease->users &&
+        lease->conn != run->session->conn && mb_lua_lease_holds(lease) &&
+        mb_conn_is_writer(lease->conn))
+      return true;
+  return false;
+}
+/* What happens to the connection during the call, by a function of the program
+ * or a finalizer, waits for its end. */
+static inline void mb_lua_run_hold(mb_lua_run *run)
+{
+  run->frame->borrow = mb_conn_borrow(run->conn);
+  run->frame->held = run->conn;
+  mb_conn_hold(run->conn);
+}
 /* Finds the statement of the prepared one at index 1. */
 MB_CHECKED mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run);
 /* Replaces the text at index 2 and the arguments behind it by a text without
@@ -542,11 +558,9 @@ MB_CHECKED mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run);
 MB_CHECKED mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run);
 /* Notes a run that has begun, so that it can be undone. */
 void mb_lua_run_note(mb_lua_run *run);
-/* Finds the statement (its text at index 2, when the handle is a session),
- * reads the arguments behind it, and runs it.  run->status is MB_ROW or
- * MB_DONE. */
-MB_CHECKED mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run);
-/* The three above.  False: it has failed. */
+/* Opens a call, connects, finds the statement (its text at index 2, when the
+ * handle is a session), reads the arguments behind it, and runs it.
+ * run->status is MB_ROW or MB_DONE.  False: it has failed. */
 bool mb_lua_run_start(lua_State *L, mb_lua_run *run);
 /* Values of the run's connection are read, or parameters for it, until the next
  * call with false: nothing else may use it. */
@@ -566,72 +580,12 @@ void mb_lua_run_leave(mb_lua_run *run);
  * raises). */
 int mb_lua_run_fail(lua_State *L, mb_lua_run *run);
 
-/* Pushes the lease of the borrow that the call has. */
+/* Pushes the lease of the borrow that the call has: a new one, or that of the
+ * rows it shares. */
 mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run);
 
-/* --- The parts of the module -------------------------------------------- */
-
-/* Methods of sessions and statements. */
-extern const luaL_Reg mb_lua_run_methods[];
-/* Methods of sessions. */
-extern const luaL_Reg mb_lua_session_methods[];
-extern const luaL_Reg mb_lua_session_meta[];
-extern const luaL_Reg mb_lua_database_methods[];
-extern const luaL_Reg mb_lua_statement_methods[];
-extern const luaL_Reg mb_lua_statement_meta[];
-extern const luaL_Reg mb_lua_rows_methods[];
-extern const luaL_Reg mb_lua_rows_meta[];
-extern const luaL_Reg mb_lua_cancellation_methods[];
-extern const luaL_Reg mb_lua_cancellation_meta[];
-
-/* The state is closing: callbacks that are left will find none. */
-void mb_lua_leave_anchor(mb_lua *lua);
-
-/* Functions for the Lua side, described where they are defined. */
-/* handle.c */
-int mb_lua_configure(lua_State *L);
-int mb_lua_options(lua_State *L);
-int mb_lua_view(lua_State *L);
-int mb_lua_original(lua_State *L);
-int mb_lua_parent(lua_State *L);
-int mb_lua_extra(lua_State *L);
-int mb_lua_open(lua_State *L);
-int mb_lua_option(lua_State *L);
-int mb_lua_scheme(lua_State *L);
-int mb_lua_begin(lua_State *L);
-int mb_lua_commit(lua_State *L);
-int mb_lua_rollback(lua_State *L);
-int mb_lua_is_open(lua_State *L);
-int mb_lua_is_lost(lua_State *L);
-int mb_lua_current(lua_State *L);
-int mb_lua_close_connection(lua_State *L);
-int mb_lua_close_database(lua_State *L);
-int mb_lua_is_closed(lua_State *L);
-int mb_lua_url(lua_State *L);
-/* session.c */
-int mb_lua_quote(lua_State *L);
-int mb_lua_text(lua_State *L);
-int mb_lua_places(lua_State *L);
-int mb_lua_collect(lua_State *L);
-/* rows.c */
-int mb_lua_query(lua_State *L);
-int mb_lua_command(lua_State *L);
-int mb_lua_next_tuple(lua_State *L);
-int mb_lua_returns_errors(lua_State *L);
-/* statement.c */
-int mb_lua_prepare(lua_State *L);
-int mb_lua_source(lua_State *L);
-int mb_lua_insert_rows(lua_State *L);
-/* cancellation.c */
-int mb_lua_cancellation_open(lua_State *L);
-/* capability.c */
-int mb_lua_capability(lua_State *L);
-/* stats.c */
-int mb_lua_about(lua_State *L);
-int mb_lua_stats(lua_State *L);
-/* callback.c */
-int mb_lua_define(lua_State *L);
-/* Called by databases, not by the Lua side. */
-int mb_lua_call_back(lua_State *L);
+/* Returns the rows at index, the top, as a for loop wants them: with what it
+ * closes. */
+int mb_lua_give_loop(lua_State *L, int index);
 
 #endif

@@ -5,6 +5,9 @@
 
 #include <string.h>
 
+/* For the steps of every call: calling them would take longer than they do. */
+#define INLINE __attribute__((always_inline)) static inline
+
 const char mb_lua_mark = 'm';
 
 /* --- Errors of functions of the program ---------------------------------- */
@@ -87,324 +90,11 @@ mb_lua_session *mb_lua_check_session(lua_State *L, int index)
   return (mb_lua_session *)head;
 }
 
-/* --- Leases ------------------------------------------------------------- */
-
-/* Where userdata are found by their addresses, without keeping them alive. */
-static const char known_key = 'k';
-
-void mb_lua_know(lua_State *L, const void *userdata, int index)
-{
-  index = lua_absindex(L, index);
-  compat_rawgetp(L, LUA_REGISTRYINDEX, &known_key);
-  if (lua_isnil(L, -1)) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_createtable(L, 0, 1);
-    lua_pushliteral(L, "v");
-    lua_setfield(L, -2, "__mode");
-    lua_setmetatable(L, -2);
-    lua_pushvalue(L, -1);
-    compat_rawsetp(L, LUA_REGISTRYINDEX, &known_key);
-  }
-  lua_pushvalue(L, index);
-  compat_rawsetp(L, -2, userdata);
-  lua_pop(L, 1);
-}
-
-void mb_lua_push_known(lua_State *L, const void *userdata)
-{
-  compat_rawgetp(L, LUA_REGISTRYINDEX, &known_key);
-  compat_rawgetp(L, -1, userdata);
-  lua_remove(L, -2);
-}
-
-mb_lua_lease *mb_lua_push_lease(
-    lua_State *L, const mb_lua_session *origin, mb_conn *conn)
-{
-  mb_lua_lease *lease = lua_newuserdata(L, sizeof *lease);
-  *lease = (mb_lua_lease){.conn = conn,
-      .borrow = mb_conn_borrow(conn),
-      .pool = origin->pool,
-      .origin = origin};
-  mb_lua_know(L, lease, -1);
-  return lease;
-}
-
-void mb_lua_lease_join(mb_lua *lua, mb_lua_lease *lease, bool as_rows)
-{
-  lease->rows += as_rows;
-  if (lease->users++ > 0)
-    return;
-  mb_conn_ref(lease->conn);
-  lease->prev = NULL;
-  lease->next = lua->leases;
-  if (lease->next != NULL)
-    lease->next->prev = lease;
-  lua->leases = lease;
-}
-
-void mb_lua_lease_leave(
-    mb_lua *lua, mb_lua_lease *lease, bool as_rows, bool finalizing)
-{
-  lease->rows -= as_rows;
-  if (--lease->users > 0)
-    return;
-  if (lease->prev != NULL)
-    lease->prev->next = lease->next;
-  else
-    lua->leases = lease->next;
-  if (lease->next != NULL)
-    lease->next->prev = lease->prev;
-
-  mb_conn *conn = lease->conn;
-  lease->conn = NULL;
-  if (mb_conn_borrow(conn) == lease->borrow) {
-    if (finalizing)
-      mb_conn_drop(conn);
-    else
-      mb_conn_release(conn);
-  }
-  mb_conn_unref(conn);
-}
-
-void mb_lua_end_leases(mb_lua *lua, const mb_lua_session *origin)
-{
-  for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
-    if (lease->origin == origin && mb_lua_lease_holds(lease))
-      mb_conn_release(lease->conn);
-}
-
-mb_lua_lease *mb_lua_find_lease(
-    const mb_lua *lua, const mb_pool *pool, bool writes)
-{
-  mb_lua_lease *found = NULL;
-  for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
-    if (lease->pool == pool && lease->rows == lease->users &&
-        mb_lua_lease_holds(lease) &&
-        (found == NULL || (writes && mb_conn_is_writer(lease->conn))))
-      found = lease;
-  return found;
-}
-
-/* --- Connecting --------------------------------------------------------- */
-
-static bool is_in_transaction(const mb_lua_run *run)
-{
-  for (const mb_lua_session *tx = run->lua->transactions; tx != NULL;
-       tx = tx->next)
-    if (tx->managed && tx->pool == run->session->pool && mb_tx_is_open(&tx->tx))
-      return true;
-  return false;
-}
-
-/* A call on a Database inside its own transaction would wait for itself, or run
- * outside of what it seems to be in. */
-static mb_status check_transactions(
-    lua_State *L, const mb_lua_run *run, mb_error *error)
-{
-  /* One whose function was left without an end, as in a coroutine that nobody
-   * resumes, is open until it is collected; for a coroutine 5.3 needs two
-   * rounds. */
-  for (int i = 0; i < 2 && is_in_transaction(run); i++)
-    lua_gc(L, LUA_GCCOLLECT, 0);
-  if (!is_in_transaction(run))
-    return MB_OK;
-  return mb_error_fill(error, MB_USAGE,
-      "this is inside a transaction of the same Database: use the "
-      "Transaction that the function was given, or db:connect() for a "
-      "connection outside of it");
-}
-
-/* Whether a Connection or Transaction of this program writes, so that another
- * write would wait for it for ever. */
-static bool holds_place(const mb_lua_run *run)
-{
-  for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
-       lease = lease->next)
-    if (lease->pool == run->session->pool && lease->rows < lease->users &&
-        mb_lua_lease_holds(lease) && mb_conn_is_writer(lease->conn))
-      return true;
-  return false;
-}
-
-/* Whether this program holds a connection of the pool by itself. */
-static bool holds_connection(const mb_lua_run *run)
-{
-  for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
-       lease = lease->next)
-    if (lease->pool == run->session->pool)
-      return true;
-  return false;
-}
-
-/* No connection is to be had, and nobody but this program could give one back:
- * that is a mistake of the program where there is only one. */
-static mb_status explain_empty(mb_lua_run *run)
-{
-  const mb_pool *pool = run->session->pool;
-  if (run->writes && holds_place(run))
-    return mb_error_fill(&run->error, MB_USAGE,
-        "a transaction or Connection of this program is writing, and this "
-        "would wait for it for ever: use that one, or end it first");
-  if (mb_pool_settings(pool)->max == 1 && holds_connection(run))
-    return mb_error_fill(&run->error, MB_USAGE,
-        "the only connection is held by a Connection or Transaction of this "
-        "program: use that one, or close it first");
-  return MB_ERROR;
-}
-
-static mb_status acquire(mb_lua_run *run, unsigned flags)
-{
-  mb_pool *pool = run->session->pool;
-  if (!mb_pool_is_named(pool))
-    flags |= MB_ACQUIRE_ALONE;
-  if (run->writes)
-    flags |= MB_ACQUIRE_WRITER;
-  return mb_pool_acquire(
-      pool, &run->config->call, flags, &run->conn, &run->error);
-}
-
-/* Takes part in a borrow that rows alone hold.  The rows may be collected
- * during the call, so it has a part of its own; false: there is none, or its
- * rows have been collected and only wait for their finalizers. */
-static bool share(lua_State *L, mb_lua_run *run)
-{
-  mb_lua_lease *lease =
-      mb_lua_find_lease(run->lua, run->session->pool, run->writes);
-  if (lease == NULL)
-    return false;
-  mb_lua_push_known(L, lease);
-  const bool alive = !lua_isnil(L, -1);
-  compat_rawsetp(L, LUA_REGISTRYINDEX, run->frame); /* keeps it */
-  if (!alive || !mb_lua_lease_holds(lease))
-    return false;
-  mb_lua_lease_join(run->lua, lease, true);
-  run->frame->shared = lease;
-  run->shared = lease;
-  run->conn = lease->conn;
-  return true;
-}
-
-static mb_status borrow(lua_State *L, mb_lua_run *run)
-{
-  mb_error *error = &run->error;
-  mb_pool *pool = run->session->pool;
-  if (acquire(run, MB_ACQUIRE_NOW) == MB_OK)
-    return MB_OK;
-  if (error->class != MB_POOL_TIMEOUT)
-    return MB_ERROR;
-  if (share(L, run))
-    return MB_OK;
-  /* Handles that were forgotten hold connections until they are collected. */
-  lua_gc(L, LUA_GCCOLLECT, 0);
-  if (acquire(run, MB_ACQUIRE_NOW) == MB_OK)
-    return MB_OK;
-  if (error->class != MB_POOL_TIMEOUT)
-    return MB_ERROR;
-  if (share(L, run))
-    return MB_OK;
-  /* Others may give something back, but not what this program waits for. */
-  if (mb_pool_is_named(pool) && !(run->writes && holds_place(run)))
-    return acquire(run, 0);
-  return explain_empty(run);
-}
-
-/* Has a new connection set up by the Lua side, before it is used. */
-static mb_status set_up(lua_State *L, mb_lua_run *run)
-{
-  mb_lua_helper(L, "set_up");
-  if (run->prepared != NULL)
-    compat_getuservalue(L, 1, MB_LUA_PARENT);
-  else
-    lua_pushvalue(L, 1);
-  lua_pushvalue(L, -1);
-  mb_lua_push_view(L, run->conn);
-  mb_conn_set_setup(run->conn, true);
-  const bool done = mb_lua_pcall(L, run->lua, 2, 0);
-  mb_conn_set_setup(run->conn, false);
-  if (done)
-    return MB_OK;
-  mb_conn_set_fresh(run->conn);
-  return mb_lua_keep_raised(L, &run->error);
-}
-
-/* A function that a database calls would wait for the statement that it is in.
- */
-static mb_status check_calling(const mb_lua_run *run, mb_error *error)
-{
-  for (const mb_lua_calling *calling = run->lua->calling; calling != NULL;
-       calling = calling->outer)
-    if (calling->pool == run->session->pool)
-      return mb_error_fill(error, MB_USAGE,
-          "this is inside a function that the same Database calls: such a "
-          "function may not use it");
-  return MB_OK;
-}
-
-/* What happens to the connection during the call, by a function of the program
- * or a finalizer, waits for its end. */
-static void hold(mb_lua_run *run)
-{
-  run->frame->held = run->conn;
-  mb_conn_hold(run->conn);
-}
-
-static mb_status connect_database(lua_State *L, mb_lua_run *run)
-{
-  if ((run->lua->calling != NULL && check_calling(run, &run->error) != MB_OK) ||
-      (run->lua->transactions != NULL && !run->outside &&
-          run->lua->telling == 0 &&
-          check_transactions(L, run, &run->error) != MB_OK))
-    return MB_ERROR;
-  if (run->watch.events != 0)
-    run->watch.mark_ns = mb_now_ns();
-  const mb_status status = borrow(L, run);
-  if (run->watch.events != 0)
-    mb_lua_watch_borrowed(run, status);
-  if (status != MB_OK)
-    return MB_ERROR;
-  run->frame->borrow = mb_conn_borrow(run->conn);
-  hold(run);
-  if (run->shared == NULL)
-    run->frame->conn = run->conn;
-  if (run->watch.events != 0)
-    mb_lua_watch_connected(L, run);
-  if (run->session->has_setup && mb_conn_take_fresh(run->conn))
-    return set_up(L, run);
-  return MB_OK;
-}
-
-mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
-{
-  mb_lua_session *session = run->session;
-  const bool is_database = session->head.kind == MB_LUA_DATABASE;
-  if (session->closed || (is_database && session->origin->closed))
-    return mb_error_fill(&run->error, MB_USAGE,
-        is_database                               ? "the database is closed"
-        : session->head.kind == MB_LUA_CONNECTION ? "the connection is closed"
-                                                  : "the transaction has ended "
-                                                    "(it was committed or "
-                                                    "rolled back)");
-  if (is_database)
-    return connect_database(L, run);
-  if (mb_conn_borrow(session->conn) != session->borrow)
-    return mb_error_fill(&run->error, MB_USAGE,
-        session->head.kind == MB_LUA_CONNECTION
-            ? "the connection is closed"
-            : "the transaction has ended: its connection was closed");
-  run->conn = session->conn;
-  run->frame->borrow = session->borrow;
-  hold(run);
-  if (run->watch.events != 0)
-    mb_lua_watch_connected(L, run);
-  if (session->head.kind == MB_LUA_TRANSACTION)
-    run->tx = &session->tx;
-  return MB_OK;
-}
-
 /* --- Running ------------------------------------------------------------ */
 
-void mb_lua_run_open(lua_State *L, mb_lua_run *run)
+/* Opens the call in a frame of its own; inlined, for the place of the caller.
+ */
+INLINE void open_run(lua_State *L, mb_lua_run *run)
 {
   run->lua = mb_lua_enter(L);
   mb_lua_head *head = mb_lua_called(L, run->lua);
@@ -431,37 +121,97 @@ void mb_lua_run_open(lua_State *L, mb_lua_run *run)
   if (run->lua->n_frames == MB_LUA_FRAMES)
     (void)mb_lua_usage(L, "calls are nested too deeply");
   run->frame = &run->lua->frames[run->lua->n_frames++];
-  *run->frame = (mb_lua_frame){.L = L, .handle = head, .place = MB_LUA_PLACE()};
+  run->frame->L = L;
+  run->frame->handle = head;
+  run->frame->place = MB_LUA_PLACE();
 }
 
-/* The statement of a prepared one, on the connection that was found. */
+void mb_lua_run_open(lua_State *L, mb_lua_run *run)
+{
+  open_run(L, run);
+}
+
+static mb_status refuse_session(mb_lua_run *run)
+{
+  const mb_lua_session *session = run->session;
+  return mb_error_fill(&run->error, MB_USAGE,
+      session->head.kind == MB_LUA_CONNECTION ? "the connection is closed"
+      : !session->closed ? "the transaction has ended: its connection was "
+                           "closed"
+      : session->is_view ? "the handle is closed"
+                         : "the transaction has ended (it was committed or "
+                           "rolled back)");
+}
+
+INLINE mb_status connect_run(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_session *session = run->session;
+  if (run->lua->has_dropped)
+    mb_lua_end_dropped(run->lua);
+  if (session->head.kind == MB_LUA_DATABASE)
+    return mb_lua_run_borrow(L, run);
+  /* As for a connection, so for the place to write: see mb_lua_run_borrow. */
+  if (run->writes && !session->closed && mb_lua_holds_place(run))
+    mb_lua_run_collect(L, run);
+  if (session->closed || mb_conn_borrow(session->conn) != session->borrow)
+    return refuse_session(run);
+  run->conn = session->conn;
+  mb_lua_run_hold(run);
+  if (run->watch.events != 0)
+    mb_lua_watch_connected(L, run);
+  if (session->head.kind == MB_LUA_TRANSACTION)
+    run->tx = &session->tx;
+  return MB_OK;
+}
+
+mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run)
+{
+  return connect_run(L, run);
+}
+
+/* The statement of a text, on the connection that was found. */
+static mb_status find(lua_State *L, mb_lua_run *run, int text)
+{
+  size_t size;
+  const char *sql = lua_tolstring(L, text, &size);
+  return mb_conn_statement(run->conn, sql, size,
+      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt, &run->error);
+}
+
+/* The same for a prepared one of a Database, which keeps its text only. */
+static mb_status find_source(lua_State *L, mb_lua_run *run)
+{
+  compat_getuservalue(L, 1, MB_LUA_EXTRA);
+  const mb_status status = find(L, run, -1);
+  lua_pop(L, 1); /* the handle holds it */
+  return status;
+}
+
+/* The same for a prepared one. */
+INLINE mb_status find_prepared(lua_State *L, mb_lua_run *run)
+{
+  if (run->prepared->closed)
+    return mb_error_fill(&run->error, MB_USAGE, "the statement is closed");
+  run->stmt = run->prepared->stmt;
+  return run->stmt != NULL ? MB_OK : find_source(L, run);
+}
+
 mb_status mb_lua_run_find(lua_State *L, mb_lua_run *run)
 {
-  const mb_lua_statement *statement = run->prepared;
-  if (statement->closed)
-    return mb_error_fill(&run->error, MB_USAGE, "the statement is closed");
-  if (statement->stmt != NULL) {
-    run->stmt = statement->stmt;
-    return MB_OK;
-  }
-  size_t size;
-  compat_getuservalue(L, 1, MB_LUA_EXTRA);
-  const char *text = lua_tolstring(L, -1, &size);
-  lua_pop(L, 1); /* the handle holds it */
-  return mb_conn_statement(run->conn, text, size,
-      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt, &run->error);
+  return find_prepared(L, run);
 }
 
 static mb_status find_text(lua_State *L, mb_lua_run *run)
 {
-  size_t size;
-  if (lua_type(L, 2) != LUA_TSTRING)
-    return mb_error_fill(
-        &run->error, MB_USAGE, "the first argument is the SQL text, a string");
+  if (lua_type(L, 2) != LUA_TSTRING) {
+    if (mb_lua_kind_of(L, 2) != MB_LUA_FRAGMENT)
+      return mb_error_fill(&run->error, MB_USAGE,
+          "the first argument is the SQL text, a string");
+    if (mb_lua_run_expand(L, run) != MB_OK)
+      return MB_ERROR;
+  }
   run->text = 2;
-  const char *text = lua_tolstring(L, 2, &size);
-  return mb_conn_statement(run->conn, text, size,
-      run->config->is_plain ? MB_STATEMENT_PLAIN : 0, &run->stmt, &run->error);
+  return find(L, run, 2);
 }
 
 /* Puts the fragments among the arguments into the text: the stack then is as if
@@ -487,35 +237,33 @@ mb_status mb_lua_run_expand(lua_State *L, mb_lua_run *run)
   return MB_OK;
 }
 
-static mb_status read_params(lua_State *L, mb_lua_run *run, int first)
+INLINE mb_status read_params(lua_State *L, mb_lua_run *run, int first)
 {
   mb_lua_run_reads(run, true);
-  const mb_status status = mb_lua_read_params(
-      L, run->config, run->stmt, first, &run->params, &run->error);
+  const mb_status status = mb_lua_read_params(L, run, first);
   mb_lua_run_reads(run, false);
   return status;
 }
 
-static mb_status read_and_find(lua_State *L, mb_lua_run *run)
+/* The same once the fragments among the parameters have become text. */
+static mb_status find_expanded(lua_State *L, mb_lua_run *run)
 {
-  const bool prepared = run->prepared != NULL;
-  if (!prepared && mb_lua_kind_of(L, 2) == MB_LUA_FRAGMENT &&
-      mb_lua_run_expand(L, run) != MB_OK)
-    return MB_ERROR;
-  if ((prepared ? mb_lua_run_find(L, run) : find_text(L, run)) != MB_OK)
-    return MB_ERROR;
-  const int first = prepared ? 2 : 3;
-  if (read_params(L, run, first) != MB_OK)
-    return MB_ERROR;
-  if (!run->params.is_fragment)
-    return MB_OK;
-  if (prepared)
+  if (run->prepared != NULL)
     return mb_error_fill(&run->error, MB_USAGE,
         "a fragment of SQL cannot be a parameter of a prepared statement");
   lua_settop(L, run->params.top);
   if (mb_lua_run_expand(L, run) != MB_OK || find_text(L, run) != MB_OK)
     return MB_ERROR;
-  return read_params(L, run, first);
+  return read_params(L, run, 3);
+}
+
+INLINE mb_status read_and_find(lua_State *L, mb_lua_run *run)
+{
+  const bool prepared = run->prepared != NULL;
+  if ((prepared ? find_prepared(L, run) : find_text(L, run)) != MB_OK ||
+      read_params(L, run, prepared ? 2 : 3) != MB_OK)
+    return MB_ERROR;
+  return run->params.is_fragment ? find_expanded(L, run) : MB_OK;
 }
 
 void mb_lua_run_note(mb_lua_run *run)
@@ -532,7 +280,7 @@ static void note_run(mb_lua_run *run)
     run->watch.warnings = mb_stmt_result(run->stmt)->warnings;
 }
 
-mb_status mb_lua_run_statement(lua_State *L, mb_lua_run *run)
+INLINE mb_status run_statement(lua_State *L, mb_lua_run *run)
 {
   if (read_and_find(L, run) != MB_OK)
     return MB_ERROR;
@@ -566,28 +314,36 @@ static bool expects_write(lua_State *L, const mb_lua_run *run)
 
 bool mb_lua_run_start(lua_State *L, mb_lua_run *run)
 {
-  mb_lua_run_open(L, run);
+  open_run(L, run);
   run->watch.is_query = true;
-  if (run->session->head.kind == MB_LUA_DATABASE)
+  if (run->session->head.kind == MB_LUA_DATABASE || mb_lua_holds_place(run))
     run->writes = expects_write(L, run);
-  return mb_lua_run_connect(L, run) == MB_OK &&
-         mb_lua_run_statement(L, run) != MB_ERROR;
+  return connect_run(L, run) == MB_OK && run_statement(L, run) != MB_ERROR;
 }
 
 /* Gives back what the frame holds, and closes it. */
-void mb_lua_run_leave(mb_lua_run *run)
+INLINE void leave_run(mb_lua_run *run)
 {
-  if (run->frame == NULL)
+  mb_lua_frame *frame = run->frame;
+  if (frame == NULL)
     return;
-  mb_lua_let(run->frame);
-  if (run->frame->conn != NULL)
-    mb_conn_release(run->frame->conn);
-  if (run->frame->shared != NULL)
-    mb_lua_lease_leave(run->lua, run->frame->shared, true, false);
+  mb_lua_let(frame);
+  if (frame->conn != NULL)
+    mb_conn_release(frame->conn);
+  if (frame->shared != NULL)
+    mb_lua_lease_leave(run->lua, frame->shared, true, false);
+  frame->conn = NULL;
+  frame->shared = NULL;
+  frame->stmt = NULL;
   run->frame = NULL;
   run->lua->n_frames--;
   if (run->lua->n_frames > 0)
     run->lua->L = run->lua->frames[run->lua->n_frames - 1].L;
+}
+
+void mb_lua_run_leave(mb_lua_run *run)
+{
+  leave_run(run);
 }
 
 static bool end_watched(mb_lua_run *run)
@@ -611,7 +367,7 @@ bool mb_lua_run_end(mb_lua_run *run)
     return end_watched(run);
   const bool done = run->stmt == NULL || !mb_stmt_is_running(run->stmt) ||
                     mb_stmt_finish(run->stmt, &run->error) != MB_ERROR;
-  mb_lua_run_leave(run);
+  leave_run(run);
   return done;
 }
 

@@ -61,6 +61,17 @@ static inline void compat_setfuncs(
 }
 #endif
 
+/* Pushes the value of t[n], and answers its type. */
+static inline int compat_rawgeti(lua_State *L, int index, int n)
+{
+#if LUA_VERSION_NUM >= 503
+  return lua_rawgeti(L, index, n);
+#else
+  lua_rawgeti(L, index, n);
+  return lua_type(L, -1);
+#endif
+}
+
 /* Pushes the value of t[key] for a light key of C's. */
 static inline void compat_rawgetp(lua_State *L, int index, const void *key)
 {

@@ -6,14 +6,6 @@
  */
 #include "binding.h"
 
-void mb_lua_let(mb_lua_frame *frame)
-{
-  mb_conn *held = frame->held;
-  frame->held = NULL;
-  if (held != NULL)
-    mb_conn_let(held);
-}
-
 /* Undoes a call, or, without I/O, leaves it to be undone. */
 static void undo(mb_lua *lua, mb_lua_frame *frame, bool at_once)
 {

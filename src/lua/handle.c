@@ -46,16 +46,6 @@ void mb_lua_push_view(lua_State *L, mb_conn *conn)
   lua_remove(L, -2);
 }
 
-/* Makes the lease of the call's borrow, or finds that of the rows it shares,
- * and pushes it. */
-mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run)
-{
-  if (run->shared == NULL)
-    return mb_lua_push_lease(L, run->session->origin, run->conn);
-  compat_rawgetp(L, LUA_REGISTRYINDEX, run->frame);
-  return run->shared;
-}
-
 /* --- Options ------------------------------------------------------------ */
 
 static bool has_field(lua_State *L, int table, const char *name)
@@ -135,6 +125,7 @@ int mb_lua_configure(lua_State *L)
   }
   if (session->head.kind == MB_LUA_DATABASE)
     session->has_setup = field_is_true(L, 2, "has_setup");
+  session->has_password = mb_pool_settings(session->pool)->asks_password == 1;
   lua_pushvalue(L, 2);
   compat_setuservalue(L, 1, MB_LUA_OPTIONS);
   lua_settop(L, 1);
@@ -489,9 +480,8 @@ int mb_lua_close_database(lua_State *L)
 {
   (void)mb_lua_check(L, 1, MB_LUA_DATABASE);
   mb_lua *lua = mb_lua_enter(L);
-  double limit_s = lua_type(L, 2) == LUA_TNUMBER
-                             ? (double)lua_tonumber(L, 2)
-                             : CLOSE_LIMIT_S;
+  double limit_s = lua_type(L, 2) == LUA_TNUMBER ? (double)lua_tonumber(L, 2)
+                                                 : CLOSE_LIMIT_S;
   mb_lua_session *session = push_original(L, 1);
   if (session->closed) {
     mb_lua_end_leases(lua, session); /* what was in a call the first time */
@@ -534,8 +524,10 @@ static int session_gc(lua_State *L)
       (session->owns_tx ? mb_tx_is_open(&session->tx) : session->lease != NULL);
   mb_lua_forget(lua, &session->head);
   unlist(lua, session);
-  if (session->owns_tx)
+  if (session->owns_tx) {
+    lua->has_dropped |= mb_tx_is_open(&session->tx);
     mb_tx_drop(&session->tx);
+  }
   if (session->lease != NULL)
     mb_lua_lease_leave(lua, session->lease, false, true);
   session->lease = NULL;

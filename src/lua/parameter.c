@@ -46,28 +46,24 @@ mb_status mb_lua_name_parameter(
 
 /* Reads the arguments from out->first to out->top: of nearly every run. */
 __attribute__((always_inline)) static inline mb_status read_positional(
-    lua_State *L, const mb_lua_config *config, mb_lua_params *out,
-    mb_error *error)
+    lua_State *L, const mb_lua *lua, const mb_lua_config *config,
+    mb_lua_params *out, mb_error *error)
 {
   const int first = out->first;
-  const int n = out->top - first + 1;
-  (void)reserve(L, out, n > 0 ? (size_t)n : 0);
-  for (int i = 0; i < n; i++) {
-    const int at = first + i;
+  const int top = out->top;
+  (void)reserve(L, out, top >= first ? (size_t)(top - first) + 1 : 0);
+  mb_value *value = out->values;
+  for (int at = first; at <= top; at++, value++) {
     const int type = lua_type(L, at);
-    if (mb_lua_read_simple(L, type, at, &out->values[i]))
+    if (mb_lua_read_simple(L, type, at, value) ||
+        mb_lua_read_marked(L, lua, config, type, at, value))
       continue;
-    const int kind = type == LUA_TTABLE ? mb_lua_kind_of(L, at) : 0;
-    if (kind == MB_LUA_FRAGMENT) {
+    if (mb_lua_kind_of(L, at) == MB_LUA_FRAGMENT) {
       out->is_fragment = true;
       return MB_OK;
     }
-    const mb_status status =
-        kind > 0 && !config->has_null
-            ? mb_lua_read_table(L, config, at, kind, &out->values[i], error)
-            : mb_lua_read_value(L, config, at, &out->values[i], error);
-    if (status != MB_OK)
-      return mb_lua_name_parameter(error, NULL, 0, (size_t)i + 1);
+    if (mb_lua_read_value(L, config, at, value, error) != MB_OK)
+      return mb_lua_name_parameter(error, NULL, 0, (size_t)(at - first) + 1);
   }
   return MB_OK;
 }
@@ -78,7 +74,7 @@ mb_status mb_lua_read_values(lua_State *L, const mb_lua_config *config,
   out->is_fragment = false;
   out->first = first;
   out->top = lua_gettop(L);
-  return read_positional(L, config, out, error);
+  return read_positional(L, mb_lua_of(L), config, out, error);
 }
 
 /* moonbase.params: a list of n values, nils inside; n below 0: as many as the
@@ -213,24 +209,25 @@ static mb_status read_named(lua_State *L, const mb_lua_config *config,
                                        : check_keys(L, stmt, table, error);
 }
 
-mb_status mb_lua_read_params(lua_State *L, const mb_lua_config *config,
-    const mb_stmt *stmt, int first, mb_lua_params *out, mb_error *error)
+mb_status mb_lua_read_params(lua_State *L, mb_lua_run *run, int first)
 {
+  const mb_lua_config *config = run->config;
+  mb_lua_params *out = &run->params;
   const int top = lua_gettop(L);
   out->is_fragment = false;
   out->first = first;
   out->top = top;
   if (top == first && lua_type(L, first) == LUA_TTABLE) {
-    const int kind = mb_lua_kind_of(L, first);
+    const int kind = mb_lua_table_kind(L, first);
     if (kind == MB_LUA_PARAMS)
-      return read_list(L, config, stmt, first, out, error);
+      return read_list(L, config, run->stmt, first, out, &run->error);
     if (kind == 0 && !mb_lua_is_null(L, config, first))
-      return read_named(L, config, stmt, first, out, error);
+      return read_named(L, config, run->stmt, first, out, &run->error);
   }
-  if (top >= first && mb_stmt_style(stmt) == MB_STYLE_NAME)
-    return mb_error_fill(error, MB_USAGE,
+  if (top >= first && mb_stmt_style(run->stmt) == MB_STYLE_NAME)
+    return mb_error_fill(&run->error, MB_USAGE,
         "the statement has named placeholders: give one table of parameters");
-  return read_positional(L, config, out, error);
+  return read_positional(L, run->lua, config, out, &run->error);
 }
 
 void mb_lua_keep_values(lua_State *L, const mb_lua_params *params, int handle)

@@ -9,17 +9,15 @@
 
 /* --- Results ------------------------------------------------------------ */
 
-static int64_t affected_of(const mb_stmt *stmt)
+static lua_Integer affected_of(const mb_result *result)
 {
-  const int64_t affected = mb_stmt_result(stmt)->affected;
-  return affected > 0 ? affected : 0;
+  return result->affected > 0 ? (lua_Integer)result->affected : 0;
 }
 
 /* Pushes the affected rows, and the generated id where there is one. */
-static int push_totals(lua_State *L, const mb_stmt *stmt)
+static int push_totals(lua_State *L, const mb_result *result)
 {
-  const mb_result *result = mb_stmt_result(stmt);
-  lua_pushinteger(L, (lua_Integer)affected_of(stmt));
+  lua_pushinteger(L, affected_of(result));
   if (!result->has_last_id)
     return 1;
   mb_lua_push_int64(L, result->last_id);
@@ -66,11 +64,11 @@ static int session_exec(lua_State *L)
   run.watch.rows = -1;
   if (!started)
     return mb_lua_run_fail(L, &run);
-  mb_stmt *stmt = run.stmt;
+  const mb_result *result = mb_stmt_result(run.stmt);
   /* Rows are not wanted; their end gives the totals. */
   if (run.status == MB_ROW && drain(&run) == MB_ERROR)
     return mb_lua_run_fail(L, &run);
-  const int n = push_totals(L, stmt);
+  const int n = push_totals(L, result);
   if (!mb_lua_run_end(&run))
     return mb_lua_run_fail(L, &run);
   return n;
@@ -262,10 +260,11 @@ int mb_lua_collect(lua_State *L)
   if (!collect(L, &run, mb_lua_push_named))
     return mb_lua_run_fail(L, &run);
   lua_setfield(L, -2, "rows");
-  lua_pushinteger(L, (lua_Integer)affected_of(run.stmt));
+  const mb_result *result = mb_stmt_result(run.stmt);
+  lua_pushinteger(L, affected_of(result));
   lua_setfield(L, -2, "affected");
-  if (mb_stmt_result(run.stmt)->has_last_id) {
-    mb_lua_push_int64(L, mb_stmt_result(run.stmt)->last_id);
+  if (result->has_last_id) {
+    mb_lua_push_int64(L, result->last_id);
     lua_setfield(L, -2, "id");
   }
   if (!mb_lua_run_end(&run))
@@ -363,6 +362,13 @@ static int session_exec_script(lua_State *L)
     return mb_lua_run_fail(L, &run);
   lua_pushinteger(L, (lua_Integer)n);
   return 1;
+}
+
+/* leave(view): it can no longer be used; what it looks at goes on. */
+int mb_lua_leave(lua_State *L)
+{
+  mb_lua_check_session(L, 1)->closed = true;
+  return 0;
 }
 
 /* --- ping, quote, places ------------------------------------------------- */

@@ -121,26 +121,27 @@ int mb_lua_source(lua_State *L)
 #define PILE 16 /* values of a row that may lie on the stack unneeded */
 
 /* Reads row number i of the list at index rows into values. */
-static mb_status read_row(lua_State *L, const mb_lua_run *run, int rows,
-    int64_t i, size_t n, mb_value *values, mb_error *error)
+static mb_status read_row(
+    lua_State *L, mb_lua_run *run, int rows, int64_t i, int n, mb_value *values)
 {
   const int row = lua_gettop(L) + 1;
-  lua_rawgeti(L, rows, (int)i);
-  if (lua_type(L, row) != LUA_TTABLE || mb_lua_kind_of(L, row) > 0)
-    return mb_error_fill(error, MB_USAGE, "a row is no list of values");
-  if (lua_rawlen(L, row) > n)
+  if (compat_rawgeti(L, rows, (int)i) != LUA_TTABLE ||
+      mb_lua_table_kind(L, row) > 0)
+    return mb_error_fill(&run->error, MB_USAGE, "a row is no list of values");
+  if (lua_rawlen(L, row) > (size_t)n)
     return mb_error_fill(
-        error, MB_USAGE, "a row has more values than are wanted");
+        &run->error, MB_USAGE, "a row has more values than are wanted");
   /* The row holds its values, unless reading one has made something new, or a
    * function of the program could change the row meanwhile. */
   bool keeps = run->session->has_setup;
   int at = row;
-  for (size_t k = 0; k < n; k++) {
-    lua_rawgeti(L, row, (int)k + 1);
+  for (int k = 1; k <= n; k++, values++) {
+    const int type = compat_rawgeti(L, row, k);
     at++;
-    if (!mb_lua_read_simple(L, lua_type(L, at), at, &values[k])) {
-      if (mb_lua_read_value(L, run->config, at, &values[k], error) != MB_OK)
-        return mb_lua_name_parameter(error, NULL, 0, k + 1);
+    if (!mb_lua_read_simple(L, type, at, values) &&
+        !mb_lua_read_marked(L, run->lua, run->config, type, at, values)) {
+      if (mb_lua_read_value(L, run->config, at, values, &run->error) != MB_OK)
+        return mb_lua_name_parameter(&run->error, NULL, 0, (size_t)k);
       keeps |= lua_gettop(L) > at;
       at = lua_gettop(L);
     }
@@ -163,8 +164,8 @@ static mb_status run_chunk(lua_State *L, mb_lua_run *run, int rows,
   const int top = lua_gettop(L);
   mb_lua_run_reads(run, true);
   for (int64_t i = first; i <= last; i++)
-    if (read_row(L, run, rows, i, n, values + (size_t)(i - first) * n,
-            &run->error) != MB_OK) {
+    if (read_row(L, run, rows, i, (int)n, values + (size_t)(i - first) * n) !=
+        MB_OK) {
       run->error.row = number + i - first;
       return MB_ERROR;
     }

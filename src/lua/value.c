@@ -259,7 +259,12 @@ static mb_status read_array(lua_State *L, const mb_lua_config *config,
 
 int mb_lua_kind_of(lua_State *L, int index)
 {
-  if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index))
+  return lua_type(L, index) == LUA_TTABLE ? mb_lua_table_kind(L, index) : 0;
+}
+
+int mb_lua_table_kind(lua_State *L, int index)
+{
+  if (!lua_getmetatable(L, index))
     return 0;
   mb_lua *lua = mb_lua_of(L);
   const void *metatable = lua_topointer(L, -1);
@@ -279,7 +284,7 @@ int mb_lua_kind_of(lua_State *L, int index)
 }
 
 /* A table that stands for a value: its kind is its metatable's. */
-mb_status mb_lua_read_table(lua_State *L, const mb_lua_config *config,
+static mb_status read_table(lua_State *L, const mb_lua_config *config,
     int index, int kind, mb_value *out, mb_error *error)
 {
   switch (kind) {
@@ -353,8 +358,8 @@ mb_status mb_lua_read_value(lua_State *L, const mb_lua_config *config,
     out->tag = MB_NULL;
     if (mb_lua_is_null(L, config, index))
       return MB_OK;
-    return mb_lua_read_table(
-        L, config, index, mb_lua_kind_of(L, index), out, error);
+    return read_table(
+        L, config, index, mb_lua_table_kind(L, index), out, error);
   case COMPAT_TYPE_CDATA:
     return read_cdata(L, index, out, error);
   default:

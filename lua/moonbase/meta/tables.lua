@@ -21,6 +21,8 @@
 ---@field path? string the file, or ":memory:"
 ---@field pool? moonbase.PoolOptions
 ---@field name? string under which Lua states of the process share the pool
+---@field password? string|fun(): string where the database has one
+---@field asks_password? boolean set by a password that is a function
 ---@field connect_timeout? number seconds; 10 by default
 ---@field cancel_grace? number seconds; 2 by default
 ---@field statement_cache? integer statements that a connection keeps; 256 on SQLite
@@ -57,6 +59,7 @@
 ---@field max_lifetime? number seconds; 1800 by default
 ---@field check_after_idle? number|false seconds; 30 by default
 ---@field sweep_interval? number seconds; 60 by default
+---@field reset? "auto"|"full"|"none" what happens to a session between borrowers; "auto" by default
 ---@field shed_target? number seconds; no shedding by default
 ---@field shed_interval? number seconds; 0.1 by default
 ---@field single_writer? boolean true by default for SQLite's files

@@ -1,0 +1,200 @@
+/*
+ * connect.c: connections for calls on a Database.
+ */
+#include "binding.h"
+
+static bool is_in_transaction(const mb_lua_run *run)
+{
+  for (const mb_lua_session *tx = run->lua->transactions; tx != NULL;
+       tx = tx->next)
+    if (tx->managed && tx->pool == run->session->pool && mb_tx_is_open(&tx->tx))
+      return true;
+  return false;
+}
+
+/* A call on a Database inside its own transaction would wait for itself, or run
+ * outside of what it seems to be in. */
+static mb_status check_transactions(
+    lua_State *L, const mb_lua_run *run, mb_error *error)
+{
+  /* One whose function was left without an end, as in a coroutine that nobody
+   * resumes, is open until it is collected; for a coroutine 5.3 needs two
+   * rounds. */
+  for (int i = 0; i < 2 && is_in_transaction(run); i++)
+    lua_gc(L, LUA_GCCOLLECT, 0);
+  if (!is_in_transaction(run))
+    return MB_OK;
+  return mb_error_fill(error, MB_USAGE,
+      "this is inside a transaction of the same Database: use the "
+      "Transaction that the function was given, or db:connect() for a "
+      "connection outside of it");
+}
+
+/* Whether this program holds a connection of the pool by itself. */
+static bool holds_connection(const mb_lua_run *run)
+{
+  for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
+       lease = lease->next)
+    if (lease->pool == run->session->pool)
+      return true;
+  return false;
+}
+
+/* No connection is to be had, and nobody but this program could give one back:
+ * that is a mistake of the program where there is only one. */
+static mb_status explain_empty(mb_lua_run *run)
+{
+  const mb_pool *pool = run->session->pool;
+  if (run->writes && mb_lua_holds_place(run))
+    return mb_error_fill(&run->error, MB_USAGE,
+        "a transaction or Connection of this program is writing, and this "
+        "would wait for it for ever: use that one, or end it first");
+  if (mb_pool_settings(pool)->max == 1 && holds_connection(run))
+    return mb_error_fill(&run->error, MB_USAGE,
+        "the only connection is held by a Connection or Transaction of this "
+        "program: use that one, or close it first");
+  return MB_ERROR;
+}
+
+static mb_status acquire(mb_lua_run *run, unsigned flags)
+{
+  mb_pool *pool = run->session->pool;
+  if (!mb_pool_is_named(pool))
+    flags |= MB_ACQUIRE_ALONE;
+  if (run->writes)
+    flags |= MB_ACQUIRE_WRITER;
+  return mb_pool_acquire(
+      pool, &run->config->call, flags, &run->conn, &run->error);
+}
+
+/* Takes part in a borrow that rows alone hold.  The rows may be collected
+ * during the call, so it has a part of its own; false: there is none, or its
+ * rows have been collected and only wait for their finalizers. */
+static bool share(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_lease *lease =
+      mb_lua_find_lease(run->lua, run->session->pool, run->writes);
+  if (lease == NULL)
+    return false;
+  mb_lua_push_known(L, lease);
+  const bool alive = !lua_isnil(L, -1);
+  compat_rawsetp(L, LUA_REGISTRYINDEX, run->frame); /* keeps it */
+  if (!alive || !mb_lua_lease_holds(lease))
+    return false;
+  mb_lua_lease_join(run->lua, lease, true);
+  run->frame->shared = lease;
+  run->shared = lease;
+  run->conn = lease->conn;
+  return true;
+}
+
+/* Has the Lua side say the password before something connects. */
+static mb_status ask_password(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_helper(L, "password");
+  if (run->prepared != NULL)
+    compat_getuservalue(L, 1, MB_LUA_PARENT);
+  else
+    lua_pushvalue(L, 1);
+  if (!mb_lua_pcall(L, run->lua, 1, 1))
+    return mb_lua_keep_raised(L, &run->error);
+  const mb_status status = mb_pool_set_password(
+      run->session->pool, lua_tostring(L, -1), &run->error);
+  lua_pop(L, 1);
+  return status;
+}
+
+void mb_lua_run_collect(lua_State *L, const mb_lua_run *run)
+{
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  if (run->lua->has_dropped)
+    mb_lua_end_dropped(run->lua);
+}
+
+static mb_status borrow(lua_State *L, mb_lua_run *run)
+{
+  mb_error *error = &run->error;
+  mb_pool *pool = run->session->pool;
+  if (run->session->has_password && mb_pool_needs_password(pool) &&
+      ask_password(L, run) != MB_OK)
+    return MB_ERROR;
+  if (acquire(run, MB_ACQUIRE_NOW | MB_ACQUIRE_LOOK) == MB_OK)
+    return MB_OK;
+  if (error->class != MB_POOL_TIMEOUT)
+    return MB_ERROR;
+  if (!(run->writes && mb_lua_holds_place(run)) && share(L, run))
+    return MB_OK;
+  /* Handles that were forgotten hold connections until they are collected. */
+  mb_lua_run_collect(L, run);
+  if (acquire(run, MB_ACQUIRE_NOW | MB_ACQUIRE_LOOK) == MB_OK)
+    return MB_OK;
+  if (error->class != MB_POOL_TIMEOUT)
+    return MB_ERROR;
+  const bool holds = run->writes && mb_lua_holds_place(run);
+  if (!holds && share(L, run))
+    return MB_OK;
+  /* Others may give something back, but not what this program waits for. */
+  const bool waits = mb_pool_is_named(pool) && !holds;
+  if (acquire(run, waits ? 0 : MB_ACQUIRE_NOW) == MB_OK)
+    return MB_OK;
+  return waits || error->class != MB_POOL_TIMEOUT ? MB_ERROR
+                                                  : explain_empty(run);
+}
+
+/* Has a new connection set up by the Lua side, before it is used. */
+static mb_status set_up(lua_State *L, mb_lua_run *run)
+{
+  mb_lua_helper(L, "set_up");
+  if (run->prepared != NULL)
+    compat_getuservalue(L, 1, MB_LUA_PARENT);
+  else
+    lua_pushvalue(L, 1);
+  lua_pushvalue(L, -1);
+  mb_lua_push_view(L, run->conn);
+  mb_conn_set_setup(run->conn, true);
+  const bool done = mb_lua_pcall(L, run->lua, 2, 0);
+  mb_conn_set_setup(run->conn, false);
+  if (done)
+    return MB_OK;
+  mb_conn_set_fresh(run->conn);
+  return mb_lua_keep_raised(L, &run->error);
+}
+
+/* A function that a database calls would wait for the statement that it is in.
+ */
+static mb_status check_calling(const mb_lua_run *run, mb_error *error)
+{
+  for (const mb_lua_calling *calling = run->lua->calling; calling != NULL;
+       calling = calling->outer)
+    if (calling->pool == run->session->pool)
+      return mb_error_fill(error, MB_USAGE,
+          "this is inside a function that the same Database calls: such a "
+          "function may not use it");
+  return MB_OK;
+}
+
+mb_status mb_lua_run_borrow(lua_State *L, mb_lua_run *run)
+{
+  if (run->session->closed || run->session->origin->closed)
+    return mb_error_fill(&run->error, MB_USAGE, "the database is closed");
+  if ((run->lua->calling != NULL && check_calling(run, &run->error) != MB_OK) ||
+      (run->lua->transactions != NULL && !run->outside &&
+          run->lua->telling == 0 &&
+          check_transactions(L, run, &run->error) != MB_OK))
+    return MB_ERROR;
+  if (run->watch.events != 0)
+    run->watch.mark_ns = mb_now_ns();
+  const mb_status status = borrow(L, run);
+  if (run->watch.events != 0)
+    mb_lua_watch_borrowed(run, status);
+  if (status != MB_OK)
+    return MB_ERROR;
+  mb_lua_run_hold(run);
+  if (run->shared == NULL)
+    run->frame->conn = run->conn;
+  if (run->watch.events != 0)
+    mb_lua_watch_connected(L, run);
+  if (run->session->has_setup && mb_conn_take_fresh(run->conn))
+    return set_up(L, run);
+  return MB_OK;
+}
