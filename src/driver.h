@@ -560,7 +560,7 @@ typedef struct mb_capability {
 
   /* Pieces of words, in small letters, by which a text that reads or writes
    * rows may leave something in its session all the same, as a set_config or a
-   * lock; ends with NULL.  NULL: there are none.  Read where there is a reset. */
+   * lock; ends with NULL.  NULL: there are none.  For those with a reset. */
   const char *const *session_words;
 } mb_capability;
 
@@ -774,9 +774,11 @@ typedef struct mb_driver {
       mb_op *op, mb_error *error);
 
   /* BATCH ? all or none.  Between begin and end, execute queues and answers
-   * MB_DONE; pipeline_next gives the results in order, answered as execute;
+   * MB_DONE, done with the parameters; one statement may be queued several
+   * times.  pipeline_next gives the results in order, answered as execute;
    * MB_DONE with *stmt NULL: none is left up to the sync.  After MB_ERROR the
-   * entries up to the sync were not run, and are not given. */
+   * entries up to the sync were not run, and are not given.  pipeline_end may
+   * come at any time; what was not given is thrown away. */
   mb_status (*pipeline_begin)(mb_driver_conn *conn, mb_error *error);
   mb_status (*pipeline_sync)(mb_driver_conn *conn, mb_op *op, mb_error *error);
   mb_status (*pipeline_next)(mb_driver_conn *conn, mb_driver_stmt **stmt,

@@ -77,8 +77,7 @@ static bool read_element(struct reader *reader)
     if (!read_quoted(reader, &data, &size))
       return false;
   } else {
-    while (reader->at < reader->end && *reader->at != ',' &&
-           *reader->at != '}')
+    while (reader->at < reader->end && *reader->at != ',' && *reader->at != '}')
       reader->at++;
     size = (size_t)(reader->at - data);
     if (size == 0)
@@ -92,8 +91,7 @@ static bool read_element(struct reader *reader)
     out->tag = MB_NULL;
     return true;
   }
-  return pg_read_value(
-      reader->element, false, data, size, reader->texts, out);
+  return pg_read_value(reader->element, false, data, size, reader->texts, out);
 }
 
 /* One pair of braces at depth dim, and all inside.  The first pair of each
@@ -149,8 +147,8 @@ static bool fits(const mb_array *array, size_t n)
   return product == n;
 }
 
-bool pg_read_text_array(Oid element, const char *data, size_t size,
-    pg_arena *texts, mb_value *out)
+bool pg_read_text_array(
+    Oid element, const char *data, size_t size, pg_arena *texts, mb_value *out)
 {
   mb_array *array = pg_arena_take(texts, sizeof *array);
   if (array == NULL)
@@ -160,8 +158,8 @@ bool pg_read_text_array(Oid element, const char *data, size_t size,
       .element = pg_find_type(element),
       .texts = texts,
       .array = array};
-  *array = (mb_array){.element =
-          reader.element != NULL ? reader.element->tag : MB_OTHER};
+  *array = (mb_array){
+      .element = reader.element != NULL ? reader.element->tag : MB_OTHER};
   if (!skip_bounds(&reader))
     return false;
   const char *from = reader.at;
@@ -232,8 +230,8 @@ bool pg_read_binary_array(
   array->elements = elements;
   out->tag = MB_ARRAY;
   out->as.array = array;
-  return read_elements(element, data + 12 + 8 * (size_t)n_dims, data + size, n,
-      texts, elements);
+  return read_elements(
+      element, data + 12 + 8 * (size_t)n_dims, data + size, n, texts, elements);
 }
 
 /* --- Writing ------------------------------------------------------------ */

@@ -27,7 +27,7 @@ struct mb_driver_cancel {
   const mb_host *host;
   atomic_int refs;
 
-  pthread_mutex_t asking; /* held while the server is asked; guards ask */
+  pthread_mutex_t asking;    /* held while the server is asked; guards ask */
   pg_request_to_cancel *ask; /* NULL: there is no session */
 
   pthread_mutex_t lock; /* guards what follows; held for a moment only */

@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CARRIED                                                       \
-  (1u << MB_DECIMAL | 1u << MB_DATE | 1u << MB_TIME |                 \
-      1u << MB_TIMESTAMP | 1u << MB_TIMESTAMPTZ | 1u << MB_INTERVAL | \
-      1u << MB_JSON | 1u << MB_UUID | 1u << MB_OTHER)
-#define BASIC                                                               \
-  (1u << MB_NULL | 1u << MB_BOOL | 1u << MB_INT64 | 1u << MB_DOUBLE |       \
+#define CARRIED                                                            \
+  (1u << MB_DECIMAL | 1u << MB_DATE | 1u << MB_TIME | 1u << MB_TIMESTAMP | \
+      1u << MB_TIMESTAMPTZ | 1u << MB_INTERVAL | 1u << MB_JSON |           \
+      1u << MB_UUID | 1u << MB_OTHER)
+#define BASIC                                                         \
+  (1u << MB_NULL | 1u << MB_BOOL | 1u << MB_INT64 | 1u << MB_DOUBLE | \
       1u << MB_TEXT | 1u << MB_BLOB | 1u << MB_ARRAY)
 
 const mb_capability *pg_capability(mb_driver_conn *conn)
@@ -38,6 +38,11 @@ static const char *const storage[MB_STORAGE_TYPE_COUNT] = {
     [MB_STORE_ENUM] = "text",
     [MB_STORE_LIST] = "text[]",
 };
+
+/* What reads and writes leave in a session: settings, locks, values of
+ * sequences, SELECT INTO TEMP, connections of dblink. */
+static const char *const session_words[] = {
+    "set_config", "advisory", "currval", "lastval", "temp", "dblink", NULL};
 
 void pg_fill_capability(mb_driver_conn *conn)
 {
@@ -91,6 +96,7 @@ void pg_fill_capability(mb_driver_conn *conn)
       .drop_column = true,
       .add_constraint = true,
       .identifier_quote = '"',
+      .session_words = session_words,
   };
   memcpy(conn->capability.storage_types, storage, sizeof storage);
 }

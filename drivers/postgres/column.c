@@ -6,8 +6,7 @@
 /* Whether the columns are those that are known already. */
 static bool are_known(const mb_driver_stmt *stmt, const PGresult *result)
 {
-  if (stmt->columns_serial == 0 ||
-      stmt->n_columns != (size_t)PQnfields(result))
+  if (stmt->columns_serial == 0 || stmt->n_columns != (size_t)PQnfields(result))
     return false;
   for (size_t i = 0; i < stmt->n_columns; i++)
     if (stmt->column_oids[i] != PQftype(result, (int)i) ||

@@ -147,7 +147,6 @@ static mb_status hear(mb_driver_conn *conn, mb_op *op, mb_error *error)
   if (conn->heard.first == NULL && !over) {
     if (atomic_load_explicit(&op->stop, memory_order_relaxed) != MB_GO_ON ||
         (op->deadline_ns != MB_NEVER && now_ns >= op->deadline_ns)) {
-      conn->heard.wanted = false;
       conn->step = NULL;
       return conn->host->fail(error, MB_CANCELED, "nothing was heard in time");
     }
@@ -156,7 +155,6 @@ static mb_status hear(mb_driver_conn *conn, mb_op *op, mb_error *error)
     op->wait.deadline_ns = conn->heard.deadline_ns;
     return MB_WAIT;
   }
-  conn->heard.wanted = false;
   conn->step = NULL;
   return MB_ROW;
 }
@@ -186,13 +184,13 @@ static mb_status notifications(mb_driver_conn *conn, const mb_value *values,
   if (*out == NULL)
     return MB_ERROR;
   const bool ends = seconds >= 0 && seconds < 1e9;
-  conn->heard.wanted = true;
   conn->heard.deadline_ns =
       ends ? conn->host->now_ns() + (int64_t)(seconds * NS_PER_SECOND)
            : MB_NEVER;
   conn->request.sent = false;
   if (pg_has_queue(conn))
     return pg_flush_queue(conn, hear, op, error);
+  (void)PQconsumeInput(conn->pq);
   return hear(conn, op, error);
 }
 
@@ -209,15 +207,12 @@ static mb_status fetch_heard(mb_driver_stmt *stmt, mb_value *row)
   mb_driver_conn *conn = stmt->conn;
   PGnotify *heard = conn->heard.first;
   if (stmt->given && heard != NULL) {
-    conn->heard.first = heard->next;
-    PQfreemem(heard);
+    pg_forget_heard_first(conn);
     heard = conn->heard.first;
   }
   stmt->given = heard != NULL;
-  if (heard == NULL) {
-    conn->heard.last = NULL;
+  if (heard == NULL)
     return MB_DONE;
-  }
   view(&row[0], heard->relname);
   view(&row[1], heard->extra);
   row[2].tag = MB_INT64;

@@ -2,8 +2,8 @@
  * connect.c: making a connection, step by step.
  *
  * libpq goes through the places by itself, and knows no end of its own for any
- * of them: each gets an equal share of the time that is left.  One that does not
- * answer in its share is taken out, and libpq begins anew with the others.
+ * of them: each gets an equal share of the time that is left.  One that does
+ * not answer in its share is taken out, and libpq begins anew with the others.
  */
 #include "postgres.h"
 
@@ -42,8 +42,8 @@ static const char *join(mb_driver_conn *conn, enum list which)
     return NULL;
   char *at = joined;
   for (size_t i = 0; i < conn->opening.n_places; i++)
-    at += sprintf(at, "%s%s", i > 0 ? "," : "",
-        text_of(&conn->opening.places[i], which));
+    at += sprintf(
+        at, "%s%s", i > 0 ? "," : "", text_of(&conn->opening.places[i], which));
   return joined;
 }
 
@@ -108,9 +108,8 @@ static mb_status follow_socket(
 static mb_status begin_attempt(mb_driver_conn *conn, mb_error *error)
 {
   const mb_driver_connector *connector = conn->connector;
-  const char *password = conn->opening.password != NULL
-                             ? conn->opening.password
-                             : connector->password;
+  const char *password = conn->opening.password != NULL ? conn->opening.password
+                                                        : connector->password;
   const size_t room = connector->n + 5;
   const char **keywords =
       pg_arena_take(&conn->opening.texts, room * sizeof(char *));
@@ -131,7 +130,7 @@ static mb_status begin_attempt(mb_driver_conn *conn, mb_error *error)
       {"password", password},
   };
   for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
-    if (more[i].value == NULL && i < 3)
+    if (i < 3 && more[i].value == NULL)
       return pg_out_of_memory(conn->host, error);
     keywords[n] = more[i].keyword;
     values[n++] = more[i].value;
@@ -198,8 +197,7 @@ static mb_status settled(mb_driver_conn *conn, mb_op *op, mb_error *error)
   return MB_DONE;
 }
 
-static mb_status begin_session(
-    mb_driver_conn *conn, mb_op *op, mb_error *error)
+static mb_status begin_session(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   conn->step = NULL;
   conn->connected = true;

@@ -51,22 +51,25 @@ mb_status pg_ping(mb_driver_conn *conn, mb_op *op, mb_error *error)
   return pg_run_text(conn, "", NULL, NULL, op, error);
 }
 
+static mb_status queue_reset(mb_driver_conn *conn, mb_op *op, mb_error *error)
+{
+  (void)op;
+  (void)error;
+  conn->copy.then = NULL;
+  conn->resets = true;
+  conn->sets = true;
+  pg_forget_heard(conn);
+  return MB_DONE;
+}
+
 mb_status pg_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
     mb_op *op, mb_error *error)
 {
   (void)mode;
-  (void)op;
-  *lost = 0;
-  if (conn->copying != PG_COPY_NONE) {
-    conn->dead = true;
-    conn->host->fail(error, MB_USAGE, "a COPY was left open");
-    error->flags = MB_CONNECTION_DEAD;
-    return MB_ERROR;
-  }
-  conn->resets = true;
-  conn->sets = true;
   *lost = MB_LOST_SETTINGS;
-  return MB_DONE;
+  return conn->copying != PG_COPY_NONE
+             ? pg_end_copying(conn, queue_reset, op, error)
+             : queue_reset(conn, op, error);
 }
 
 /* --- Closing ------------------------------------------------------------ */
@@ -77,6 +80,8 @@ static void free_memory(mb_driver_conn *conn)
   PQclear(conn->request.failure);
   PQfreemem(conn->copy.piece);
   host->release(conn->copy.sql);
+  pg_forget_ahead(conn);
+  host->release((void *)conn->ahead.results);
   host->release(conn->parts);
   host->release(conn->load.bytes);
   pg_forget_heard(conn);

@@ -2,8 +2,8 @@
  * connector.c: from options to what libpq is given.
  *
  * libpq itself finds what is not said: in its service file, the environment and
- * its defaults.  It is asked for that once, by an attempt that it refuses before
- * it opens a socket, so that the hosts are known.
+ * its defaults.  It is asked for that once, by an attempt that it refuses
+ * before it opens a socket, so that the hosts are known.
  */
 #include "postgres.h"
 
@@ -211,8 +211,7 @@ static PQconninfoOption *resolve(mb_driver_connector *connector,
   /* Of one keyword twice the last counts. */
   tell(connector, impossible, "impossible");
   connector->keywords[connector->n] = NULL;
-  PGconn *pq = PQconnectStartParams(
-      connector->keywords, connector->values, 0);
+  PGconn *pq = PQconnectStartParams(connector->keywords, connector->values, 0);
   connector->n = told;
   PQconninfoOption *info = pq != NULL ? PQconninfo(pq) : NULL;
   if (info == NULL) {
@@ -248,8 +247,8 @@ static bool has_own_root(void)
 {
   char path[512];
   const char *home = getenv("HOME");
-  (void)snprintf(path, sizeof path, "%s/.postgresql/root.crt",
-      home != NULL ? home : "");
+  (void)snprintf(
+      path, sizeof path, "%s/.postgresql/root.crt", home != NULL ? home : "");
   return is_file(path);
 }
 
@@ -313,16 +312,15 @@ static mb_status write_url(mb_driver_connector *connector, const char *user,
   char *url = pg_arena_take(&connector->texts, room);
   if (url == NULL)
     return pg_out_of_memory(connector->host, error);
-  char *at = url + sprintf(url, "postgres://%s%s", user,
-                       user[0] != '\0' ? "@" : "");
+  char *at =
+      url + sprintf(url, "postgres://%s%s", user, user[0] != '\0' ? "@" : "");
   for (size_t i = 0; i < connector->n_places; i++) {
     const pg_place *place = &connector->places[i];
-    const char *where =
-        place->name[0] != '\0' ? place->name : place->address;
+    const char *where = place->name[0] != '\0' ? place->name : place->address;
     const bool colons = strchr(where, ':') != NULL;
-    at += sprintf(at, "%s%s%s%s%s%s", i > 0 ? "," : "", colons ? "[" : "",
-        where, colons ? "]" : "", place->port[0] != '\0' ? ":" : "",
-        place->port);
+    at +=
+        sprintf(at, "%s%s%s%s%s%s", i > 0 ? "," : "", colons ? "[" : "", where,
+            colons ? "]" : "", place->port[0] != '\0' ? ":" : "", place->port);
   }
   (void)sprintf(at, "/%s", database);
   connector->url = url;
@@ -341,8 +339,7 @@ static mb_status keep_own(mb_driver_connector *connector,
     zone = "UTC";
   connector->time_zone = pg_keep_text(connector, zone, strlen(zone));
   if (password != NULL)
-    connector->password =
-        pg_keep_text(connector, password, strlen(password));
+    connector->password = pg_keep_text(connector, password, strlen(password));
   connector->unprepared = cache != NULL && strcmp(cache, "0") == 0;
   return connector->time_zone == NULL ||
                  (password != NULL && connector->password == NULL)
@@ -357,8 +354,7 @@ static mb_status fill(mb_driver_connector *connector, const mb_option *options,
   /* What is given, what is told beside it, and what resolve adds for a while;
    * and the places and the password of an attempt. */
   const size_t room = n + 24;
-  connector->keywords =
-      pg_arena_take(&connector->texts, room * sizeof(char *));
+  connector->keywords = pg_arena_take(&connector->texts, room * sizeof(char *));
   connector->values = pg_arena_take(&connector->texts, room * sizeof(char *));
   if (connector->keywords == NULL || connector->values == NULL)
     return pg_out_of_memory(connector->host, error);
@@ -369,12 +365,12 @@ static mb_status fill(mb_driver_connector *connector, const mb_option *options,
   if (*info == NULL)
     return MB_ERROR;
   if (pg_read_places(connector, value_of(*info, "host"),
-          value_of(*info, "hostaddr"), value_of(*info, "port"), error) !=
-          MB_OK ||
+          value_of(*info, "hostaddr"), value_of(*info, "port"),
+          error) != MB_OK ||
       settle_tls(connector, options, n, *info, error) != MB_OK)
     return MB_ERROR;
-  return write_url(connector, value_of(*info, "user"),
-      value_of(*info, "dbname"), error);
+  return write_url(
+      connector, value_of(*info, "user"), value_of(*info, "dbname"), error);
 }
 
 static mb_status give_info(mb_driver_connector *connector,
@@ -389,8 +385,8 @@ static mb_status give_info(mb_driver_connector *connector,
       .url = connector->url,
       .host = first->name[0] != '\0' ? first->name : first->address,
       .database = database[0] != '\0' ? database : NULL,
-      .port = first->port[0] != '\0' ? (int)strtol(first->port, NULL, 10)
-                                     : 5432,
+      .port =
+          first->port[0] != '\0' ? (int)strtol(first->port, NULL, 10) : 5432,
       .lookups = connector->lookups,
       .n_lookups = connector->n_lookups,
   };

@@ -28,7 +28,7 @@ static mb_status turn_back(
 {
   conn->copying = direction;
   conn->copy.then = not_begun;
-  conn->copy.wrong = true;
+  conn->copy.after = not_begun;
   if (direction == PG_COPY_IN) {
     conn->copy.reason = "another direction was asked for";
     return put_end(conn, op, error);
@@ -93,7 +93,7 @@ static mb_status begin(mb_driver_conn *conn, pg_copying direction,
   copy[size] = '\0';
   conn->copy.sql = copy;
   conn->copy.wanted = direction;
-  conn->copy.wrong = false;
+  conn->copy.after = NULL;
   if (conn->copying == PG_COPY_NONE && pg_has_queue(conn))
     return pg_flush_queue(conn, send_copy, op, error);
   return send_copy(conn, op, error);
@@ -111,8 +111,7 @@ mb_status pg_copy_out_begin(mb_driver_conn *conn, const char *sql, size_t size,
   return begin(conn, PG_COPY_OUT, sql, size, op, error);
 }
 
-static mb_status check(
-    mb_driver_conn *conn, pg_copying wanted, mb_error *error)
+static mb_status check(mb_driver_conn *conn, pg_copying wanted, mb_error *error)
 {
   if (conn->copying == wanted)
     return MB_OK;
@@ -125,7 +124,8 @@ static mb_status check(
 /* More than this is not put into libpq's buffer at once. */
 #define PIECE_MAX (1 << 20)
 
-/* Waits until libpq has sent what it holds, so that its buffer does not grow. */
+/* Waits until libpq has sent what it holds, so that its buffer does not grow.
+ */
 static mb_status put(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   for (;;) {
@@ -182,8 +182,7 @@ static mb_status put_end(mb_driver_conn *conn, mb_op *op, mb_error *error)
   const int unsent = PQflush(conn->pq);
   if (unsent < 0)
     return pg_fail_lost(conn, error);
-  const int sent =
-      unsent > 0 ? 0 : PQputCopyEnd(conn->pq, conn->copy.reason);
+  const int sent = unsent > 0 ? 0 : PQputCopyEnd(conn->pq, conn->copy.reason);
   if (sent < 0)
     return pg_fail_lost(conn, error);
   if (sent == 0) {
@@ -237,7 +236,7 @@ static mb_status get(mb_driver_conn *conn, mb_op *op, mb_error *error)
     return MB_ROW;
   }
   conn->copying = PG_COPY_NONE;
-  conn->request.then = conn->copy.wrong ? not_begun : NULL;
+  conn->request.then = conn->copy.after;
   conn->step = pg_read_request;
   return pg_read_request(conn, op, error);
 }
@@ -276,4 +275,15 @@ mb_status pg_copy_out_end(
   conn->copy.out_size = &conn->copy.left;
   conn->request.result = result;
   return drain(conn, op, error);
+}
+
+mb_status pg_end_copying(
+    mb_driver_conn *conn, pg_step *then, mb_op *op, mb_error *error)
+{
+  conn->copy.then = then;
+  if (conn->copying == PG_COPY_IN)
+    return pg_copy_in_end(
+        conn, "the program went on without it", &conn->ended, op, error);
+  conn->copy.after = then;
+  return pg_copy_out_end(conn, &conn->ended, op, error);
 }

@@ -36,8 +36,7 @@ static mb_status send_fetch(mb_driver_stmt *stmt, mb_error *error)
   (void)snprintf(text, sizeof text, "fetch %lld from %s",
       (long long)stmt->fetch_size, stmt->cursor);
   return pg_add_part(conn,
-      PQsendQueryParams(
-          conn->pq, text, 0, NULL, NULL, NULL, NULL, binary),
+      PQsendQueryParams(conn->pq, text, 0, NULL, NULL, NULL, NULL, binary),
       PG_PART_RUN, error);
 }
 
@@ -49,8 +48,8 @@ static mb_status send_declare(mb_driver_stmt *stmt, mb_error *error)
   char *text = pg_arena_take(&conn->sending, room);
   if (text == NULL)
     return pg_out_of_memory(conn->host, error);
-  (void)snprintf(stmt->cursor, sizeof stmt->cursor, "mb_c%u",
-      ++conn->last_cursor);
+  (void)snprintf(
+      stmt->cursor, sizeof stmt->cursor, "mb_c%u", ++conn->last_cursor);
   const int before = snprintf(text, room, form, stmt->cursor);
   memcpy(text + before, stmt->sql, stmt->size + 1);
   conn->request.text = stmt->sql;

@@ -39,8 +39,8 @@ mb_status pg_send_prepare(
   mb_driver_conn *conn = stmt->conn;
   stmt->name[0] = '\0';
   if (pg_may_keep(stmt))
-    (void)snprintf(stmt->name, sizeof stmt->name, "%s%u", conn->prefix,
-        ++conn->last_name);
+    (void)snprintf(
+        stmt->name, sizeof stmt->name, "%s%u", conn->prefix, ++conn->last_name);
   stmt->epoch = conn->names_epoch;
   if (pg_add_part(conn,
           PQsendPrepare(conn->pq, stmt->name, stmt->sql, n, types),
@@ -119,11 +119,12 @@ mb_status pg_ask_types(
   conn->request.then = then;
   pg_params params = {.n = 0};
   /* Blobs say what they are, now as later. */
-  if (stmt->params != NULL &&
-      pg_write_params(conn, NULL, stmt->params, stmt->n_params, &params,
-          error) != MB_OK)
+  if (stmt->params != NULL && pg_write_types(conn, stmt->params, stmt->n_params,
+                                  &params, error) != MB_OK)
     return MB_ERROR;
-  if (pg_send_prepare(stmt, params.n, params.types, error) != MB_OK)
+  if (pg_send_prepare(stmt, params.n, params.types, error) != MB_OK ||
+      (stmt->source == PG_SOURCE_LOAD &&
+          pg_send_load_question(stmt, error) != MB_OK))
     return MB_ERROR;
   return pg_end_request(conn, op, error);
 }
@@ -143,6 +144,8 @@ static mb_status described(mb_driver_conn *conn, mb_op *op, mb_error *error)
     stmt->prepared = false;
     return MB_DONE;
   }
+  if (stmt->source == PG_SOURCE_LOAD)
+    pg_take_load_answer(stmt);
   give(stmt, stmt->description);
   pg_give_columns(stmt, stmt->result);
   return MB_DONE;

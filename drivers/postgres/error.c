@@ -207,8 +207,8 @@ mb_status pg_fail_result(mb_driver_conn *conn, const PGresult *result,
       return pg_fail_lost(conn, error);
     /* Not the server's words, but libpq's: there was no memory. */
     const char *message = PQresultErrorMessage(result);
-    return host->fail(error, MB_RESOURCE, "%.*s",
-        (int)strcspn(message, "\n"), message);
+    return host->fail(
+        error, MB_RESOURCE, "%.*s", (int)strcspn(message, "\n"), message);
   }
   host->fail(error, MB_ENGINE, "%s", field(result, PG_DIAG_MESSAGE_PRIMARY));
   classify(code, is_fatal(result) || lost, error);

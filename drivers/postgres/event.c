@@ -19,8 +19,7 @@ void pg_notice(void *argument, const PGresult *result)
   const char *code = field(result, PG_DIAG_SQLSTATE);
   if (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0) {
     /* It is told by the next call, which finds the session gone. */
-    (void)snprintf(
-        conn->farewell.code, sizeof conn->farewell.code, "%s", code);
+    (void)snprintf(conn->farewell.code, sizeof conn->farewell.code, "%s", code);
     (void)snprintf(conn->farewell.message, sizeof conn->farewell.message, "%s",
         field(result, PG_DIAG_MESSAGE_PRIMARY));
     return;
@@ -45,16 +44,28 @@ static void tell(mb_driver_conn *conn, PGnotify *heard)
   conn->host->event(conn->owner, &event);
 }
 
+void pg_forget_heard_first(mb_driver_conn *conn)
+{
+  PGnotify *heard = conn->heard.first;
+  conn->heard.first = heard->next;
+  conn->heard.n--;
+  if (conn->heard.first == NULL)
+    conn->heard.last = NULL;
+  PQfreemem(heard);
+}
+
+/* So many are kept for a command that takes them; a program that never calls it
+ * hears of all by events. */
+#define KEPT_MAX 10000
+
 void pg_hear(mb_driver_conn *conn)
 {
   PGnotify *heard;
   while ((heard = PQnotifies(conn->pq)) != NULL) {
     tell(conn, heard);
-    if (!conn->heard.wanted) {
-      PQfreemem(heard);
-      continue;
-    }
     heard->next = NULL;
+    if (++conn->heard.n > KEPT_MAX)
+      pg_forget_heard_first(conn);
     if (conn->heard.last != NULL)
       conn->heard.last->next = heard;
     else
@@ -65,12 +76,8 @@ void pg_hear(mb_driver_conn *conn)
 
 void pg_forget_heard(mb_driver_conn *conn)
 {
-  while (conn->heard.first != NULL) {
-    PGnotify *next = conn->heard.first->next;
-    PQfreemem(conn->heard.first);
-    conn->heard.first = next;
-  }
-  conn->heard.last = NULL;
+  while (conn->heard.first != NULL)
+    pg_forget_heard_first(conn);
 }
 
 void pg_follow_settings(mb_driver_conn *conn)

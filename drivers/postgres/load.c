@@ -2,9 +2,9 @@
  * load.c: a COPY … FROM STDIN as a statement whose parameters are the columns,
  * for execute_many.
  *
- * What the columns' types are is asked for by an INSERT that is never run; so
- * values mean the same as in one, and a wrong name is found when the statement
- * is prepared.
+ * What the columns' types are is asked for by an INSERT; so values mean the
+ * same as in one, and a wrong name is found when the statement is prepared.
+ * Where COPY would not do what the INSERT does, that is what is run.
  */
 #include "postgres.h"
 
@@ -36,8 +36,9 @@ static bool ends_with(const char *text, size_t *size, const char *word)
   return true;
 }
 
-/* How many names a list in brackets at the end of a text has; 0: none. */
-static size_t count_columns(const char *text, size_t size)
+/* How many names a list in brackets at the end of a text has, and where the
+ * bracket stands; 0: none. */
+static size_t count_columns(const char *text, size_t size, size_t *bracket)
 {
   size_t n = 1;
   bool quoted = false;
@@ -50,6 +51,7 @@ static size_t count_columns(const char *text, size_t size)
     quoted ^= text[size] == '"';
     n += !quoted && text[size] == ',';
   }
+  *bracket = size - 1;
   return size > 0 ? n : 0;
 }
 
@@ -63,7 +65,7 @@ mb_status pg_prepare_load(
   const mb_host *host = stmt->conn->host;
   size_t end = size;
   const size_t n = ends_with(sql, &end, "stdin") && ends_with(sql, &end, "from")
-                       ? count_columns(sql, end)
+                       ? count_columns(sql, end, &stmt->load_bracket)
                        : 0;
   if (n == 0 || size < 5 || (sql[0] | 0x20) != 'c')
     return host->fail(error, MB_USAGE, "%s", refusal);
@@ -84,10 +86,60 @@ mb_status pg_prepare_load(
   return MB_OK;
 }
 
+/* --- Whether COPY will do ----------------------------------------------- */
+
+/* Of a view COPY takes no rows, of a table with rules or row-level security
+ * others than INSERT, and it overrides what is always generated.  $1: the
+ * table, $2: its columns, as they stand in the text. */
+static const char question[] =
+    "select c.relkind in ('r', 'p') and not c.relhasrules and "
+    "not pg_catalog.row_security_active(c.oid) and not exists (select from "
+    "pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attidentity = "
+    "'a' "
+    "and pg_catalog.strpos(', ' || $2 || ', ', ', \"' || "
+    "pg_catalog.replace(a.attname, '\"', '\"\"') || '\", ') > 0) "
+    "from pg_catalog.pg_class c where c.oid = pg_catalog.to_regclass($1)";
+
+/* A copy of a piece of the COPY, terminated. */
+static const char *piece(mb_driver_stmt *stmt, size_t from, size_t to)
+{
+  char *copy = pg_arena_take(&stmt->conn->sending, to - from + 1);
+  if (copy == NULL)
+    return NULL;
+  memcpy(copy, stmt->load + from, to - from);
+  copy[to - from] = '\0';
+  return copy;
+}
+
+mb_status pg_send_load_question(mb_driver_stmt *stmt, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  const size_t bracket = stmt->load_bracket;
+  size_t end = strlen(stmt->load);
+  while (stmt->load[end - 1] != ')')
+    end--;
+  const char *const values[] = {
+      piece(stmt, 5, bracket), piece(stmt, bracket + 1, end - 1)};
+  if (values[0] == NULL || values[1] == NULL)
+    return pg_out_of_memory(conn->host, error);
+  conn->request.whole = true;
+  return pg_add_part(conn,
+      PQsendQueryParams(conn->pq, question, 2, NULL, values, NULL, NULL, 0),
+      PG_PART_RUN, error);
+}
+
+void pg_take_load_answer(mb_driver_stmt *stmt)
+{
+  if (stmt->n_rows == 0 || PQgetvalue(stmt->rows, 0, 0)[0] != 't')
+    stmt->source = PG_SOURCE_SQL;
+  pg_clear_rows(stmt);
+  stmt->n_columns = 0;
+  stmt->columns_serial++;
+}
+
 /* --- Rows as text ------------------------------------------------------- */
 
-static mb_status make_room(
-    mb_driver_conn *conn, size_t size, mb_error *error)
+static mb_status make_room(mb_driver_conn *conn, size_t size, mb_error *error)
 {
   pg_load *load = &conn->load;
   if (load->room - load->used >= size)
@@ -104,8 +156,8 @@ static mb_status make_room(
 }
 
 /* What has a meaning of its own between columns and lines. */
-static mb_status add_escaped(mb_driver_conn *conn, const char *data,
-    size_t size, mb_error *error)
+static mb_status add_escaped(
+    mb_driver_conn *conn, const char *data, size_t size, mb_error *error)
 {
   if (make_room(conn, 2 * size, error) != MB_OK)
     return MB_ERROR;
@@ -125,8 +177,8 @@ static mb_status add_escaped(mb_driver_conn *conn, const char *data,
   return MB_OK;
 }
 
-static mb_status add_plain(mb_driver_conn *conn, const char *data, size_t size,
-    mb_error *error)
+static mb_status add_plain(
+    mb_driver_conn *conn, const char *data, size_t size, mb_error *error)
 {
   if (make_room(conn, size, error) != MB_OK)
     return MB_ERROR;
@@ -163,11 +215,11 @@ static mb_status add_bytes(mb_driver_conn *conn, const pg_type *type,
   if (bytea && (value->tag == MB_TEXT || value->tag == MB_BLOB))
     return add_hex(conn, value, error);
   if (value->tag == MB_BLOB && type != NULL)
-    return conn->host->fail(error, MB_DATA,
-        "bytes are given for a column of type %s", type->name);
+    return conn->host->fail(
+        error, MB_DATA, "bytes are given for a column of type %s", type->name);
   if (size > 0 && memchr(value->as.bytes.data, '\0', size) != NULL)
-    return conn->host->fail(error, MB_DATA,
-        "a text has a zero byte, which only bytea can hold");
+    return conn->host->fail(
+        error, MB_DATA, "a text has a zero byte, which only bytea can hold");
   return value->tag == MB_BLOB
              ? add_hex(conn, value, error)
              : add_escaped(conn, value->as.bytes.data, size, error);
@@ -216,8 +268,12 @@ static mb_status add_value(mb_driver_conn *conn, const pg_type *type,
         text, sizeof text, "%llu", (unsigned long long)value->as.natural);
     return add_plain(conn, text, strlen(text), error);
   case MB_DOUBLE:
-    return add_plain(
-        conn, text, pg_write_double(value->as.real, text), error);
+    /* Only a double reads all digits as what they are. */
+    return add_plain(conn, text,
+        type != NULL && type->kind == PG_KIND_FLOAT8
+            ? pg_write_digits(value->as.real, text)
+            : pg_write_double(value->as.real, text),
+        error);
   case MB_ARRAY:
     return add_array(conn, type, value, error);
   case MB_CALLBACK:

@@ -67,8 +67,8 @@ static int send_row(mb_driver_stmt *stmt, const pg_params *params)
       params->values, params->lengths, params->formats, 0);
 }
 
-/* Puts further rows into libpq's buffer, which is empty; behind the last one the
- * sync. */
+/* Puts further rows into libpq's buffer, which is empty; behind the last one
+ * the sync. */
 static mb_status feed(mb_driver_conn *conn, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->many.stmt;
@@ -128,15 +128,16 @@ static mb_status send_all(mb_driver_conn *conn, mb_op *op, mb_error *error)
 static mb_status start(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->many.stmt;
+  if (stmt->source == PG_SOURCE_LOAD && stmt->rows != NULL)
+    pg_take_load_answer(stmt);
   if (stmt->source == PG_SOURCE_LOAD)
     return pg_load_rows(conn, op, error);
   if (stmt->n_types != conn->many.n)
     return conn->host->fail(error, MB_USAGE,
         "the statement has %zu parameters, but %zu were given", stmt->n_types,
         conn->many.n);
-  const bool together =
-      pg_transaction_state(conn) == MB_TRANSACTION_ACTIVE &&
-      stmt->name[0] != '\0';
+  const bool together = pg_transaction_state(conn) == MB_TRANSACTION_ACTIVE &&
+                        stmt->name[0] != '\0';
   return together ? send_all(conn, op, error) : run_next(conn, op, error);
 }
 

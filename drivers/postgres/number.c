@@ -25,18 +25,34 @@ static size_t with_point(char *text)
   return strlen(text);
 }
 
+/* Whether it is a word instead of digits. */
+static bool write_word(double value, char *out)
+{
+  const char *word = isnan(value)    ? "NaN"
+                     : !isinf(value) ? ""
+                     : value < 0     ? "-Infinity"
+                                     : "Infinity";
+  (void)strcpy(out, word);
+  return word[0] != '\0';
+}
+
 size_t pg_write_double(double value, char *out)
 {
-  if (isnan(value))
-    return strlen(strcpy(out, "NaN"));
-  if (isinf(value))
-    return strlen(strcpy(out, value < 0 ? "-Infinity" : "Infinity"));
-  /* The shortest form that is read as the same. */
+  if (write_word(value, out))
+    return strlen(out);
   for (int digits = 15; digits <= 17; digits++) {
     (void)snprintf(out, PG_DOUBLE_ROOM, "%.*g", digits, value);
     if (digits == 17 || strtod(out, NULL) == value)
       break;
   }
+  return with_point(out);
+}
+
+size_t pg_write_digits(double value, char *out)
+{
+  if (write_word(value, out))
+    return strlen(out);
+  (void)snprintf(out, PG_DOUBLE_ROOM, "%.17g", value);
   return with_point(out);
 }
 
@@ -128,7 +144,7 @@ bool pg_read_double(const char *data, size_t size, double *out)
 /* Digit group i, with zeroes outside of those that were sent. */
 static unsigned group(const char *groups, int n, int i)
 {
-  return i >= 0 && i < n ? pg_get16(groups + 2 * i) : 0;
+  return i >= 0 && i < n ? pg_get16(groups + 2 * (ptrdiff_t)i) : 0;
 }
 
 static char *write_group(char *at, unsigned value)
@@ -174,8 +190,7 @@ const char *pg_read_numeric(
       return NULL;
 
   const size_t whole = weight >= 0 ? (size_t)(weight + 1) * BASE_DIGITS : 1;
-  char *text =
-      pg_arena_take(texts, whole + (size_t)scale + BASE_DIGITS + 3);
+  char *text = pg_arena_take(texts, whole + (size_t)scale + BASE_DIGITS + 3);
   if (text == NULL)
     return NULL;
   char *at = text;

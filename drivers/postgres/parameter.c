@@ -1,9 +1,9 @@
 /*
  * parameter.c: values as they are sent.
  *
- * A parameter's type is the statement's own: the server finds it, and only blobs
- * say what they are.  While the types are not known, values go as text; later in
- * binary form where that is shorter and means the same.
+ * A parameter's type is the statement's own: the server finds it, and only
+ * blobs say what they are.  While the types are not known, values go as text;
+ * later in binary form where that is shorter and means the same.
  */
 #include "postgres.h"
 
@@ -103,8 +103,7 @@ static mb_status write_double(mb_driver_conn *conn, const pg_type *type,
     return give_double(conn, slot, value, error);
   /* A whole number is one for integers too. */
   if (value >= -9223372036854775808.0 && value < 9223372036854775808.0 &&
-      integer_size(type, (int64_t)value) > 0 &&
-      (double)(int64_t)value == value)
+      integer_size(type, (int64_t)value) > 0 && (double)(int64_t)value == value)
     return write_integer(conn, type, (int64_t)value, slot, error);
   (void)pg_write_double(value, text);
   return give_text(conn, slot, text, error);
@@ -135,8 +134,8 @@ static mb_status write_text(mb_driver_conn *conn, const pg_type *type,
     return conn->host->fail(error, MB_DATA,
         "parameter %zu is a text with a zero byte, which only bytea can hold",
         number);
-  char *copy = size < SIZE_LIMIT ? pg_arena_take(&conn->sending, size + 1)
-                                 : NULL;
+  char *copy =
+      size < SIZE_LIMIT ? pg_arena_take(&conn->sending, size + 1) : NULL;
   if (copy == NULL)
     return pg_out_of_memory(conn->host, error);
   memcpy(copy, data, size);
@@ -158,8 +157,7 @@ static mb_status write_array(mb_driver_conn *conn, const pg_type *type,
     const mb_value *value, struct slot *slot, mb_error *error)
 {
   const bool blobs = value->as.array->element == MB_BLOB;
-  const bool as_bytes =
-      type != NULL && type->element == PG_OID_BYTEA;
+  const bool as_bytes = type != NULL && type->element == PG_OID_BYTEA;
   if (blobs)
     slot->type = PG_OID_BYTEA_ARRAY;
   if (pg_write_array(conn, value->as.array, as_bytes, &slot->value, error) !=
@@ -207,8 +205,7 @@ static mb_status write_value(mb_driver_conn *conn, const pg_type *type,
 mb_status pg_refuse_parameters(const mb_host *host, mb_error *error)
 {
   return host->fail(error, MB_SYNTAX,
-      "a statement has at most %d parameters on PostgreSQL",
-      PG_PARAMETERS_MAX);
+      "a statement has at most %d parameters on PostgreSQL", PG_PARAMETERS_MAX);
 }
 
 static mb_status make_room(
@@ -254,6 +251,22 @@ mb_status pg_write_params(mb_driver_conn *conn, const pg_type *const *types,
 }
 
 /* --- Types -------------------------------------------------------------- */
+
+mb_status pg_write_types(mb_driver_conn *conn, const mb_value *values, size_t n,
+    pg_params *out, mb_error *error)
+{
+  if (make_room(conn, n, out, error) != MB_OK)
+    return MB_ERROR;
+  for (size_t i = 0; i < n; i++) {
+    const bool array = values[i].tag == MB_ARRAY;
+    const bool blob =
+        (array ? values[i].as.array->element : values[i].tag) == MB_BLOB;
+    out->types[i] = (Oid)(!blob   ? 0
+                          : array ? PG_OID_BYTEA_ARRAY
+                                  : PG_OID_BYTEA);
+  }
+  return MB_OK;
+}
 
 /* Whether bytes are whole characters of UTF-8: that of PostgreSQL, to four
  * bytes and without surrogates. */
@@ -316,8 +329,7 @@ bool pg_takes(const pg_type *const *types, const mb_value *values, size_t n)
     if (types[i] == NULL ||
         (array ? values[i].as.array->element : values[i].tag) != MB_BLOB)
       continue;
-    if (types[i]->oid !=
-        (Oid)(array ? PG_OID_BYTEA_ARRAY : PG_OID_BYTEA))
+    if (types[i]->oid != (Oid)(array ? PG_OID_BYTEA_ARRAY : PG_OID_BYTEA))
       return false;
   }
   return true;

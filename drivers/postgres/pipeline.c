@@ -6,6 +6,83 @@
  */
 #include "postgres.h"
 
+/* --- Reading ahead ------------------------------------------------------ */
+
+void pg_forget_ahead(mb_driver_conn *conn)
+{
+  while (conn->ahead.next < conn->ahead.n)
+    PQclear(conn->ahead.results[conn->ahead.next++]);
+  conn->ahead.n = conn->ahead.next = conn->ahead.part = 0;
+}
+
+static bool keep(mb_driver_conn *conn, PGresult *result)
+{
+  if (conn->ahead.n == conn->ahead.room) {
+    const size_t room = conn->ahead.room == 0 ? 32 : 2 * conn->ahead.room;
+    void *results = conn->host->reallocate(
+        (void *)conn->ahead.results, room * sizeof(PGresult *));
+    if (results == NULL)
+      return false;
+    conn->ahead.results = results;
+    conn->ahead.room = room;
+  }
+  conn->ahead.results[conn->ahead.n++] = result;
+  return true;
+}
+
+/* Reads all that was asked for so far, and keeps it. */
+static mb_status read_ahead(mb_driver_conn *conn, mb_op *op, mb_error *error)
+{
+  mb_driver_stmt *stmt = conn->current;
+  while (conn->ahead.part < conn->request.n_parts) {
+    conn->step = read_ahead;
+    const int unsent = PQflush(conn->pq);
+    if (unsent < 0)
+      return pg_fail_lost(conn, error);
+    if (PQisBusy(conn->pq))
+      return pg_wait(conn, op,
+          unsent > 0 ? MB_READABLE_FD | MB_WRITABLE_FD : MB_READABLE_FD, 0);
+    PGresult *result = PQgetResult(conn->pq);
+    const pg_sent *sent = &conn->parts[conn->ahead.part];
+    if (result == NULL && PQstatus(conn->pq) == CONNECTION_BAD)
+      return pg_fail_lost(conn, error);
+    if (!keep(conn, result)) {
+      PQclear(result);
+      conn->dead = true;
+      return pg_out_of_memory(conn->host, error);
+    }
+    if (result == NULL)
+      conn->ahead.part++;
+    else if (sent->part == PG_PART_DESCRIBE && sent->stmt == stmt &&
+             PQresultStatus(result) == PGRES_COMMAND_OK &&
+             pg_read_description(stmt, result, error) != MB_OK)
+      return MB_ERROR;
+  }
+  conn->step = NULL;
+  conn->request.stmt = stmt;
+  return pg_queue_run(stmt, error);
+}
+
+mb_status pg_queue_described(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  pg_params params;
+  conn->request.stmt = stmt;
+  conn->current = stmt;
+  if (conn->ahead.part < conn->request.at)
+    conn->ahead.part = conn->request.at;
+  /* Blobs say what they are, now as later. */
+  if (pg_write_types(conn, stmt->params, stmt->n_params, &params, error) !=
+          MB_OK ||
+      pg_send_prepare(stmt, params.n, params.types, error) != MB_OK)
+    return MB_ERROR;
+  if (PQsendFlushRequest(conn->pq) != 1)
+    return pg_fail_lost(conn, error);
+  return read_ahead(conn, op, error);
+}
+
+/* --- The pipeline ------------------------------------------------------- */
+
 static mb_status check(mb_driver_conn *conn, mb_error *error)
 {
   if (conn->dead)
@@ -68,6 +145,7 @@ mb_status pg_pipeline_next(mb_driver_conn *conn, mb_driver_stmt **stmt,
     return MB_ERROR;
   if (conn->request.at >= conn->request.n_parts) {
     conn->request.at = conn->request.n_parts = 0;
+    pg_forget_ahead(conn);
     return MB_DONE;
   }
   conn->request.result = result;
@@ -91,6 +169,7 @@ static mb_status read_rest(mb_driver_conn *conn, mb_op *op, mb_error *error)
   }
   conn->step = NULL;
   conn->request.stepwise = false;
+  pg_forget_ahead(conn);
   if (conn->dead || PQexitPipelineMode(conn->pq) != 1)
     return pg_fail_lost(conn, error);
   return MB_DONE;

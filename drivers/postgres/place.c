@@ -23,8 +23,7 @@ bool pg_is_socket(const pg_place *place)
 
 bool pg_is_local(const pg_place *place)
 {
-  const char *where =
-      place->address[0] != '\0' ? place->address : place->name;
+  const char *where = place->address[0] != '\0' ? place->address : place->name;
   return pg_is_socket(place) || strcmp(where, "localhost") == 0 ||
          strcmp(where, "::1") == 0 ||
          (strncmp(where, "127.", 4) == 0 && is_numeric(where));
@@ -40,8 +39,8 @@ static size_t count(const char *list)
 }
 
 /* Entry i; of one that is for all: the first. */
-static const char *entry(mb_driver_connector *connector, const char *list,
-    size_t n, size_t i)
+static const char *entry(
+    mb_driver_connector *connector, const char *list, size_t n, size_t i)
 {
   for (; n > 1 && i > 0; i--)
     list = strchr(list, ',') + 1;
@@ -71,8 +70,8 @@ static mb_status check_port(
   for (size_t i = 0; i < size && size <= 5; i++)
     number = number * 10 + (unsigned)(port[i] - '0');
   if (strspn(port, "0123456789") != size || number < 1 || number > 65535)
-    return host->fail(error, MB_CONNECTOR_VALIDATION,
-        "port: wants a number from 1 to 65535");
+    return host->fail(
+        error, MB_CONNECTOR_VALIDATION, "port: wants a number from 1 to 65535");
   return MB_OK;
 }
 
@@ -105,21 +104,19 @@ mb_status pg_read_places(mb_driver_connector *connector, const char *names,
       return pg_out_of_memory(host, error);
     if (check_port(host, place->port, error) != MB_OK)
       return MB_ERROR;
-    connector->lookups[i] = place->address[0] != '\0' || pg_is_socket(place)
-                                ? NULL
-                                : place->name;
+    connector->lookups[i] =
+        place->address[0] != '\0' || pg_is_socket(place) ? NULL : place->name;
   }
   return MB_OK;
 }
-
 
 mb_status pg_resolve_places(const mb_driver_connector *connector,
     const mb_connect_args *args, pg_arena *texts, pg_place **out, size_t *n,
     mb_error *error)
 {
   const mb_host *host = connector->host;
-  pg_place *places = pg_arena_take(texts,
-      (connector->n_places + args->n_addresses) * sizeof *places);
+  pg_place *places = pg_arena_take(
+      texts, (connector->n_places + args->n_addresses) * sizeof *places);
   if (places == NULL)
     return pg_out_of_memory(host, error);
   *out = places;

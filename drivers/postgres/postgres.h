@@ -3,15 +3,16 @@
  *
  * libpq never blocks here but while it looks up names: every request is put
  * into its buffers, and what cannot be sent or read at once is waited for by
- * the core (request.c).  A request is a list of parts that travel together: what
- * was left to be done before (closing statements, resetting the session, BEGIN),
- * and what was asked for.
+ * the core (request.c).  A request is a list of parts that travel together:
+ * what was left to be done before (closing statements, resetting the session,
+ * BEGIN), and what was asked for.
  */
 #ifndef MB_DRIVERS_POSTGRES_H
 #define MB_DRIVERS_POSTGRES_H
 
 #include "../../src/driver.h"
 #include "arena.h"
+#include "value.h"
 
 #include <libpq-fe.h>
 
@@ -59,7 +60,8 @@ typedef enum pg_part {
   PG_PART_SYNC      /* the end of what fails together */
 } pg_part;
 
-/* A part that was sent, and whose it is; NULL: of nobody any more, or a text's. */
+/* A part that was sent, and whose it is; NULL: of nobody any more, or a text's.
+ */
 typedef struct pg_sent {
   pg_part part;
   mb_driver_stmt *stmt;
@@ -68,22 +70,20 @@ typedef struct pg_sent {
 #define PG_CLOSES_MAX 16 /* statements that are closed with one request */
 
 /* Goes on with a call that waited. */
-typedef mb_status pg_step(
-    mb_driver_conn *conn, mb_op *op, mb_error *error);
+typedef mb_status pg_step(mb_driver_conn *conn, mb_op *op, mb_error *error);
 
 /* The request in flight. */
 typedef struct pg_request {
   size_t n_parts, at; /* of the connection's parts */
   bool pipelined;
-  bool sent;    /* bytes may have reached the server */
-  bool discard; /* nobody wants the rows */
-  bool whole;   /* rows come in one piece */
-  bool undone;  /* COMMIT was answered by ROLLBACK */
-  bool broken;  /* a row could not be given: out of memory */
-  bool may_ask; /* to be cancelled, when much is left */
-  bool stopped; /* its rows are thrown away, since it was told to stop */
-  bool begins;  /* it carries BEGIN */
-  bool many;    /* its run is one of those of execute_many */
+  bool sent;     /* bytes may have reached the server */
+  bool discard;  /* nobody wants the rows */
+  bool whole;    /* rows come in one piece */
+  bool undone;   /* COMMIT was answered by ROLLBACK */
+  bool broken;   /* a row could not be given: out of memory */
+  bool may_ask;  /* to be cancelled, when much is left */
+  bool stopped;  /* its rows are thrown away, since it was told to stop */
+  bool many;     /* its run is one of those of execute_many */
   bool stepwise; /* each run is answered by itself: between pipeline_begin and
                     pipeline_end */
   size_t repeat; /* runs that are still to be answered */
@@ -153,7 +153,7 @@ struct mb_driver_conn {
   char begin[96];      /* BEGIN with its options; empty: none */
   bool in_transaction; /* before the request, or by it */
 
-  char prefix[24];     /* of the names of its statements */
+  char prefix[24]; /* of the names of its statements */
   unsigned last_name;
   unsigned names_epoch; /* moves when the session forgets all names */
   bool backslashes;     /* standard_conforming_strings is off */
@@ -164,7 +164,7 @@ struct mb_driver_conn {
   struct {
     char *sql;
     pg_copying wanted;
-    bool wrong; /* it went in the other direction */
+    pg_step *after;   /* what goes on behind a COPY that was not wanted */
     const char *data; /* to be put */
     size_t left;
     const char *reason; /* to end it badly; NULL: it ends well */
@@ -178,6 +178,13 @@ struct mb_driver_conn {
   mb_driver_stmt *ran;       /* in a pipeline, the one that was answered last */
   mb_driver_stmt *current;   /* whose call goes on in several requests */
   mb_driver_stmt **next_out; /* of pipeline_next */
+  /* Answers of a pipeline that were read before anybody asked for them, as
+   * libpq gave them. */
+  struct {
+    PGresult **results; /* owned, from next on */
+    size_t n, next, room;
+    size_t part; /* whose answer is read next */
+  } ahead;
   unsigned last_cursor;
 
   pg_load load;
@@ -193,10 +200,10 @@ struct mb_driver_conn {
     mb_error refusal;
   } many;
 
-  /* Notifications, kept while a command waits for them. */
+  /* Notifications, kept for the command that takes them. */
   struct {
-    bool wanted;
-    int64_t deadline_ns;
+    int64_t deadline_ns; /* of who waits for one */
+    size_t n;
     PGnotify *first, *last;
   } heard;
 
@@ -208,42 +215,6 @@ struct mb_driver_conn {
 };
 
 /* --- Statements --------------------------------------------------------- */
-
-/* How the values of a type are read and written. */
-typedef enum pg_kind {
-  PG_KIND_TEXT, /* the same bytes in both formats */
-  PG_KIND_OTHER, /* asked for as text, and given as it is */
-  PG_KIND_BOOL,
-  PG_KIND_INT2,
-  PG_KIND_INT4,
-  PG_KIND_INT8,
-  PG_KIND_OID,
-  PG_KIND_FLOAT4,
-  PG_KIND_FLOAT8,
-  PG_KIND_NUMERIC,
-  PG_KIND_BYTEA,
-  PG_KIND_UUID,
-  PG_KIND_JSONB,
-  PG_KIND_DATE,
-  PG_KIND_TIME,
-  PG_KIND_TIMETZ,
-  PG_KIND_TIMESTAMP,
-  PG_KIND_TIMESTAMPTZ,
-  PG_KIND_ARRAY
-} pg_kind;
-
-typedef struct pg_type {
-  Oid oid;
-  const char *name;
-  pg_kind kind;
-  mb_tag tag;
-  Oid element; /* of an array */
-} pg_type;
-
-#define PG_PARAMETERS_MAX 65535
-
-#define PG_OID_BYTEA 17
-#define PG_OID_BYTEA_ARRAY 1001
 
 typedef enum pg_source {
   PG_SOURCE_SQL,
@@ -258,23 +229,24 @@ struct mb_driver_stmt {
   pg_source source;
   char *sql; /* a copy, terminated */
   size_t size;
-  char *load; /* PG_SOURCE_LOAD: the COPY; sql is the INSERT like it */
-  bool is_query; /* what a cursor can be declared for */
-  bool is_copy;  /* goes alone */
-  bool is_huge;  /* it has more parameters than libpq lets describe */
-  bool wide;     /* its rows may be large: they come one by one */
+  char *load;          /* PG_SOURCE_LOAD: the COPY; sql is the INSERT like it */
+  size_t load_bracket; /* before its columns */
+  bool is_query;       /* what a cursor can be declared for */
+  bool is_copy;        /* goes alone */
+  bool is_huge;        /* it has more parameters than libpq lets describe */
+  bool wide;           /* its rows may be large: they come one by one */
   bool was_run;
 
   /* On the server. */
-  char name[40];      /* empty: not prepared, nor sent to be */
-  bool prepared;      /* by that name */
-  unsigned epoch;     /* of the session's names */
-  bool described;     /* types are known */
+  char name[40];         /* empty: not prepared, nor sent to be */
+  bool prepared;         /* by that name */
+  unsigned epoch;        /* of the session's names */
+  bool described;        /* types are known */
   const pg_type **types; /* of the parameters; NULL elements: unknown ones */
   Oid *type_oids;
   size_t n_types;
   mb_prepared *description; /* the core's, while it is asked for */
-  bool binary; /* every column can be read in binary form */
+  bool binary;              /* every column can be read in binary form */
 
   mb_column *columns;
   const pg_type **column_types;
@@ -316,7 +288,7 @@ mb_status pg_fail_connect(mb_driver_conn *conn, mb_error *error);
 /* Whether a result says that what was prepared cannot be run any more. */
 bool pg_is_stale(const PGresult *result);
 
-/* --- connector.c, option.c, place.c ------------------------------------- */
+/* --- connector.c, place.c ----------------------------------------------- */
 
 extern const mb_option_spec pg_options[];
 mb_status pg_open_connector(const mb_host *host, const mb_option *options,
@@ -331,7 +303,8 @@ const char *pg_keep_text(
  * commas, "" where there is none. */
 mb_status pg_read_places(mb_driver_connector *connector, const char *names,
     const char *addresses, const char *ports, mb_error *error);
-/* Whether a place is a socket of this machine, or this machine's own address. */
+/* Whether a place is a socket of this machine, or this machine's own address.
+ */
 bool pg_is_local(const pg_place *place);
 /* Whether a place is a unix socket. */
 bool pg_is_socket(const pg_place *place);
@@ -370,6 +343,7 @@ void pg_hear(mb_driver_conn *conn);
 /* Follows the settings that change how texts are read. */
 void pg_follow_settings(mb_driver_conn *conn);
 void pg_forget_heard(mb_driver_conn *conn);
+void pg_forget_heard_first(mb_driver_conn *conn);
 
 /* --- request.c ---------------------------------------------------------- */
 
@@ -386,6 +360,8 @@ bool pg_has_queue(const mb_driver_conn *conn);
 /* Sends what was left to be done, alone, and goes on with then. */
 mb_status pg_flush_queue(
     mb_driver_conn *conn, pg_step *then, mb_op *op, mb_error *error);
+/* What libpq, or the store of what was read ahead, gives next. */
+PGresult *pg_next_result(mb_driver_conn *conn);
 /* Goes on reading. */
 mb_status pg_read_request(mb_driver_conn *conn, mb_op *op, mb_error *error);
 /* Sends what libpq holds, and says whether a result can be taken (MB_DONE),
@@ -432,9 +408,9 @@ typedef struct pg_judgement {
   bool empty;
   bool reads_only;
   bool changes_session;
-  bool is_query;    /* what a cursor can be declared for */
-  bool is_copy;     /* COPY */
-  bool is_huge;     /* it may have very many parameters */
+  bool is_query; /* what a cursor can be declared for */
+  bool is_copy;  /* COPY */
+  bool is_huge;  /* it may have very many parameters */
   bool is_commit;
   bool is_too_much; /* it has more than there can be */
   bool is_transfer; /* COPY from or to the client */
@@ -454,8 +430,8 @@ void pg_forget_prepared(mb_driver_stmt *stmt);
 void pg_drop_prepared(mb_driver_stmt *stmt);
 /* Adds the parts that prepare it, by a name where that may be, and describe it;
  * types: what parameters are declared as, or NULL. */
-mb_status pg_send_prepare(mb_driver_stmt *stmt, int n, const Oid *types,
-    mb_error *error);
+mb_status pg_send_prepare(
+    mb_driver_stmt *stmt, int n, const Oid *types, mb_error *error);
 /* Asks for types, then goes on. */
 mb_status pg_ask_types(
     mb_driver_stmt *stmt, pg_step *then, mb_op *op, mb_error *error);
@@ -466,14 +442,12 @@ mb_driver_stmt *pg_make_statement(
     mb_driver_conn *conn, pg_source source, mb_error *error);
 
 /* A cursor of the server, for fetch_size. */
-mb_status pg_open_cursor(
-    mb_driver_conn *conn, mb_op *op, mb_error *error);
+mb_status pg_open_cursor(mb_driver_conn *conn, mb_op *op, mb_error *error);
 mb_status pg_fetch_cursor(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error);
-mb_status pg_close_cursor(
-    mb_driver_stmt *stmt, mb_op *op, mb_error *error);
+mb_status pg_close_cursor(mb_driver_stmt *stmt, mb_op *op, mb_error *error);
 
-/* --- column.c, type.c --------------------------------------------------- */
+/* --- column.c ----------------------------------------------------------- */
 
 /* Reads the columns of a result, where they differ from those known. */
 mb_status pg_read_columns(
@@ -482,9 +456,6 @@ mb_status pg_read_columns(
 mb_status pg_make_columns(mb_driver_stmt *stmt, const char *const *names,
     const mb_tag *tags, size_t n, mb_error *error);
 void pg_give_columns(const mb_driver_stmt *stmt, mb_result *result);
-
-/* NULL: not known. */
-const pg_type *pg_find_type(Oid oid);
 
 /* --- parameter.c -------------------------------------------------------- */
 
@@ -502,65 +473,14 @@ mb_status pg_refuse_parameters(const mb_host *host, mb_error *error);
 /* Writes the values.  types: of the parameters, where they are known. */
 mb_status pg_write_params(mb_driver_conn *conn, const pg_type *const *types,
     const mb_value *values, size_t n, pg_params *out, mb_error *error);
+/* Only what the values say of their types. */
+mb_status pg_write_types(mb_driver_conn *conn, const mb_value *values, size_t n,
+    pg_params *out, mb_error *error);
 /* Whether a value means something else as text than as the type that only the
  * server knows. */
 bool pg_wants_types(const mb_value *values, size_t n);
 /* Whether a prepared statement takes values of these types. */
 bool pg_takes(const pg_type *const *types, const mb_value *values, size_t n);
-
-/* --- value.c, array.c, number.c, time.c --------------------------------- */
-
-/* Reads a value; what is not in its bytes is in texts.  False: out of memory,
- * or bytes that no server sends. */
-bool pg_read_value(const pg_type *type, bool binary, const char *data,
-    size_t size, pg_arena *texts, mb_value *out);
-bool pg_read_text_array(Oid element, const char *data, size_t size,
-    pg_arena *texts, mb_value *out);
-bool pg_read_binary_array(
-    const char *data, size_t size, pg_arena *texts, mb_value *out);
-/* An array as the server reads it.  as_bytes: texts are bytes of bytea. */
-mb_status pg_write_array(mb_driver_conn *conn, const mb_array *array,
-    bool as_bytes, const char **out, mb_error *error);
-
-#define PG_DOUBLE_ROOM 32
-/* Writes a double so that it is read as the same; gives its length. */
-size_t pg_write_double(double value, char *out);
-bool pg_read_double(const char *data, size_t size, double *out);
-/* NULL: out of memory, or not a numeric. */
-const char *pg_read_numeric(
-    const char *data, size_t size, pg_arena *texts, size_t *length);
-
-#define PG_TIME_ROOM 64
-/* Write what the binary forms say, and give the length; 0: no such time. */
-size_t pg_write_date(int32_t days, char *out);
-size_t pg_write_time(int64_t microseconds, char *out);
-size_t pg_write_zone(int32_t seconds_west, char *out);
-size_t pg_write_timestamp(int64_t microseconds, bool zone, char *out);
-
-/* Integers as they travel. */
-static inline uint32_t pg_get32(const char *data)
-{
-  const unsigned char *at = (const unsigned char *)data;
-  return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 |
-         at[3];
-}
-
-static inline uint64_t pg_get64(const char *data)
-{
-  return (uint64_t)pg_get32(data) << 32 | pg_get32(data + 4);
-}
-
-static inline uint16_t pg_get16(const char *data)
-{
-  const unsigned char *at = (const unsigned char *)data;
-  return (uint16_t)(at[0] << 8 | at[1]);
-}
-
-static inline void pg_put64(char *out, uint64_t value)
-{
-  for (int i = 7; i >= 0; i--, value >>= 8)
-    out[i] = (char)(value & 0xFF);
-}
 
 /* --- transaction.c ------------------------------------------------------ */
 
@@ -590,7 +510,7 @@ void pg_disown_parts(mb_driver_conn *conn, const mb_driver_stmt *stmt);
 /* Adds a run to the pipeline, with all that it needs. */
 mb_status pg_queue_run(mb_driver_stmt *stmt, mb_error *error);
 
-/* --- copy.c, pipeline.c, many.c, cursor.c, command.c -------------------- */
+/* --- copy.c, load.c, pipeline.c, many.c, command.c ---------------------- */
 
 mb_status pg_copy_in_begin(mb_driver_conn *conn, const char *sql, size_t size,
     mb_op *op, mb_error *error);
@@ -598,6 +518,9 @@ mb_status pg_copy_in_put(mb_driver_conn *conn, const char *data, size_t size,
     mb_op *op, mb_error *error);
 mb_status pg_copy_in_end(mb_driver_conn *conn, const char *abort,
     mb_result *result, mb_op *op, mb_error *error);
+/* Ends a COPY that goes on, badly, and goes on with then. */
+mb_status pg_end_copying(
+    mb_driver_conn *conn, pg_step *then, mb_op *op, mb_error *error);
 mb_status pg_copy_out_begin(mb_driver_conn *conn, const char *sql, size_t size,
     mb_op *op, mb_error *error);
 mb_status pg_copy_out_get(mb_driver_conn *conn, const char **data, size_t *size,
@@ -608,8 +531,10 @@ mb_status pg_copy_out_end(
 /* Rows of commands. */
 mb_status pg_fetch_special(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error);
-mb_status pg_finish_special(
-    mb_driver_stmt *stmt, mb_op *op, mb_error *error);
+mb_status pg_finish_special(mb_driver_stmt *stmt, mb_op *op, mb_error *error);
+/* Queues a run whose types have to be known before. */
+mb_status pg_queue_described(mb_driver_stmt *stmt, mb_op *op, mb_error *error);
+void pg_forget_ahead(mb_driver_conn *conn);
 mb_status pg_pipeline_begin(mb_driver_conn *conn, mb_error *error);
 mb_status pg_pipeline_sync(mb_driver_conn *conn, mb_op *op, mb_error *error);
 mb_status pg_pipeline_next(mb_driver_conn *conn, mb_driver_stmt **stmt,
@@ -621,6 +546,10 @@ mb_status pg_execute_many(mb_driver_stmt *stmt, const mb_value *params,
 /* COPY … FROM STDIN as a statement: MB_USAGE where that cannot be. */
 mb_status pg_prepare_load(
     mb_driver_stmt *stmt, const char *sql, size_t size, mb_error *error);
+/* Adds the question whether COPY does what INSERT does, and takes its answer:
+ * where it does not the statement becomes the INSERT. */
+mb_status pg_send_load_question(mb_driver_stmt *stmt, mb_error *error);
+void pg_take_load_answer(mb_driver_stmt *stmt);
 mb_status pg_load_rows(mb_driver_conn *conn, mb_op *op, mb_error *error);
 /* One of its rows was run. */
 void pg_count_row(mb_driver_conn *conn);

@@ -2,9 +2,9 @@
  * queue.c: what travels with the next request, in front of it.
  *
  * Statements are closed up to a sync of their own, since that may fail without
- * harm.  All else fails together with what comes behind it: a session that could
- * not be reset runs nothing.  The reset is a transaction, so that the end of a
- * later one cannot undo it.
+ * harm.  All else fails together with what comes behind it: a session that
+ * could not be reset runs nothing.  The reset is a transaction, so that the end
+ * of a later one cannot undo it.
  */
 #include "postgres.h"
 
@@ -33,8 +33,9 @@ static const char settings[] =
     "set_config('extra_float_digits', '1', false), "
     "set_config('standard_conforming_strings', 'on', false)";
 
-/* Names are closed where that cannot harm: a name that is not there would make a
- * transaction fail, unless libpq can close it by a message of the protocol. */
+/* Names are closed where that cannot harm: a name that is not there would make
+ * a transaction fail, unless libpq can close it by a message of the protocol.
+ */
 static bool may_close(const mb_driver_conn *conn)
 {
 #ifdef LIBPQ_HAS_CLOSE_PREPARED
@@ -108,7 +109,6 @@ mb_status pg_send_queue(mb_driver_conn *conn, mb_error *error)
     if (send_text(conn, conn->begin, 0, NULL, PG_PART_BEGIN, error) != MB_OK)
       return MB_ERROR;
     conn->begin[0] = '\0';
-    conn->request.begins = true;
   }
   return MB_OK;
 }

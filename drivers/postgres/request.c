@@ -2,9 +2,9 @@
  * request.c: sending the parts of a request, and reading their answers.
  *
  * One part alone is a plain query of libpq's; several go in its pipeline mode,
- * where an error makes the server pass over all that follows up to the sync.  The
- * first error is kept until everything was read, so that a call ends with the
- * connection ready for the next one.
+ * where an error makes the server pass over all that follows up to the sync.
+ * The first error is kept until everything was read, so that a call ends with
+ * the connection ready for the next one.
  */
 #include "postgres.h"
 
@@ -39,13 +39,13 @@ mb_status pg_pump(mb_driver_conn *conn, mb_op *op, mb_error *error)
   }
   if (unsent < 0)
     return pg_fail_lost(conn, error);
-  if (!PQisBusy(conn->pq))
+  if (conn->ahead.next < conn->ahead.n || !PQisBusy(conn->pq))
     return MB_DONE;
   /* While both sides have something to say the server must be listened to. */
   return pg_wait(conn, op,
       unsent > 0 ? MB_READABLE_FD | MB_WRITABLE_FD : MB_READABLE_FD,
       conn->request.may_ask && conn->request.rows >= ENOUGH_ROWS ? MB_WAIT_ASK
-                                                                : 0);
+                                                                 : 0);
 }
 
 /* --- Sending ------------------------------------------------------------ */
@@ -53,14 +53,16 @@ mb_status pg_pump(mb_driver_conn *conn, mb_op *op, mb_error *error)
 mb_status pg_begin_request(mb_driver_conn *conn, bool several, mb_error *error)
 {
   if (conn->copying != PG_COPY_NONE)
-    return conn->host->fail(error, MB_USAGE,
-        "a COPY is going on on this connection: end it first");
+    return conn->host->fail(
+        error, MB_USAGE, "a COPY is going on on this connection: end it first");
   if (conn->request.stepwise)
-    return conn->host->fail(error, MB_USAGE, "a pipeline is open: end it first");
+    return conn->host->fail(
+        error, MB_USAGE, "a pipeline is open: end it first");
   if (conn->dead)
     return pg_fail_lost(conn, error);
   if (conn->request.at < conn->request.n_parts)
-    return conn->host->fail(error, MB_USAGE, "rows are open on this connection");
+    return conn->host->fail(
+        error, MB_USAGE, "rows are open on this connection");
   const bool queued = pg_has_queue(conn);
   PQclear(conn->request.failure);
   conn->in_transaction =
@@ -194,8 +196,7 @@ static void follow_tag(mb_driver_conn *conn, const PGresult *result)
 /* --- Reading ------------------------------------------------------------ */
 
 /* What a run has given, but for errors. */
-static void take_rows(
-    mb_driver_conn *conn, PGresult *result, mb_error *error)
+static void take_rows(mb_driver_conn *conn, PGresult *result, mb_error *error)
 {
   pg_request *request = &conn->request;
   mb_driver_stmt *stmt = request->stmt;
@@ -256,8 +257,7 @@ static void refuse_copy(mb_driver_conn *conn)
 }
 
 /* Takes one answer.  True: rows are there to be given. */
-static bool take_answer(
-    mb_driver_conn *conn, PGresult *result, mb_error *error)
+static bool take_answer(mb_driver_conn *conn, PGresult *result, mb_error *error)
 {
   pg_request *request = &conn->request;
   const pg_part part = conn->parts[request->at].part;
@@ -343,8 +343,8 @@ static mb_status report(mb_driver_conn *conn, mb_error *error)
   mb_driver_stmt *stmt = request->stmt;
   PGresult *failure = request->failure;
   const pg_part part = request->failed_part;
-  const bool own = part == PG_PART_RUN || part == PG_PART_PREPARE ||
-                   part == PG_PART_DECLARE;
+  const bool own =
+      part == PG_PART_RUN || part == PG_PART_PREPARE || part == PG_PART_DECLARE;
   request->failure = NULL;
   (void)pg_fail_result(
       conn, failure, own ? request->text : NULL, request->skipped, error);
@@ -354,8 +354,8 @@ static mb_status report(mb_driver_conn *conn, mb_error *error)
   if (stmt != NULL && stmt->name[0] != '\0' && own) {
     const bool unknown = part == PG_PART_PREPARE || !stmt->prepared;
     const char *code = PQresultErrorField(failure, PG_DIAG_SQLSTATE);
-    if (pg_is_stale(failure) || (unknown && code != NULL &&
-                                    strcmp(code, "42P05") == 0)) {
+    if (pg_is_stale(failure) ||
+        (unknown && code != NULL && strcmp(code, "42P05") == 0)) {
       error->flags |= MB_STALE_STATEMENT;
       suspect_pooler(conn, failure);
     }
@@ -463,6 +463,13 @@ static mb_status end_parts(mb_driver_conn *conn, mb_op *op, mb_error *error)
   return conclude(conn, op, error);
 }
 
+PGresult *pg_next_result(mb_driver_conn *conn)
+{
+  return conn->ahead.next < conn->ahead.n
+             ? conn->ahead.results[conn->ahead.next++]
+             : PQgetResult(conn->pq);
+}
+
 mb_status pg_read_request(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   pg_request *request = &conn->request;
@@ -476,7 +483,7 @@ mb_status pg_read_request(mb_driver_conn *conn, mb_op *op, mb_error *error)
       return MB_WAIT;
     if (status == MB_ERROR)
       return break_off(conn, error);
-    PGresult *result = PQgetResult(conn->pq);
+    PGresult *result = pg_next_result(conn);
     if (result == NULL) {
       if (PQstatus(conn->pq) == CONNECTION_BAD)
         return break_off(conn, error);

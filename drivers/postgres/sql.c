@@ -2,8 +2,7 @@
  * sql.c: what can be told of a text by its words.
  *
  * It errs to one side only: what is called a plain read is one, as far as the
- * functions that it calls are not writing; all else counts as a write, and as a
- * change of the session where it is no plain write either.
+ * functions that it calls are not writing; all else counts as a write.
  */
 #include "postgres.h"
 
@@ -125,21 +124,16 @@ static void read_word(const char *at, const char *end, char *out, size_t room)
   out[length] = '\0';
 }
 
-static void judge_words(const char *at, const char *end, const char *first,
-    pg_judgement *judgement)
+static void judge_words(
+    const char *at, const char *end, const char *first, pg_judgement *judgement)
 {
   const bool read = is_one_of("select values table show explain with", first);
-  const bool write =
-      is_one_of("insert update delete merge begin start commit end rollback "
-                "abort savepoint release",
-          first);
   const bool changes = has_any(at, end, "insert update delete merge into");
   judgement->reads_only = read && !changes && !has_any(at, end, "for analyze");
   judgement->is_query =
       !changes && is_one_of("select values table with", first);
   judgement->changes_session =
-      !(read || write) || (read && has_any(at, end, "into")) ||
-      has_any(at, end, "set_config advisory currval lastval");
+      is_one_of("set reset discard", first) || has_any(at, end, "set_config");
   judgement->is_transfer =
       judgement->is_copy && has_any(at, end, "stdin stdout");
 }

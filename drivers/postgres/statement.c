@@ -131,7 +131,7 @@ static mb_status send_prepared(
   if (pg_write_params(
           conn, types, stmt->params, stmt->n_params, &params, error) != MB_OK)
     return MB_ERROR;
-  const bool binary = stmt->prepared && stmt->described && stmt->binary;
+  const bool binary = stmt->described && stmt->binary;
   return pg_add_part(conn,
       PQsendQueryPrepared(conn->pq, stmt->name, params.n, params.values,
           params.lengths, params.formats, binary),
@@ -170,7 +170,7 @@ mb_status pg_queue_run(mb_driver_stmt *stmt, mb_error *error)
 {
   mb_status status = MB_OK;
   if (stmt->name[0] != '\0' || stmt->prepared)
-    status = send_prepared(stmt, stmt->prepared ? stmt->types : NULL, error);
+    status = send_prepared(stmt, stmt->described ? stmt->types : NULL, error);
   else if (goes_unprepared(stmt))
     status = send_text(stmt, error);
   else
@@ -184,8 +184,8 @@ static mb_status run(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->current;
   if (check_count(stmt, error) != MB_OK ||
-      pg_begin_request(conn, !stmt->prepared && !goes_unprepared(stmt),
-          error) != MB_OK)
+      pg_begin_request(
+          conn, !stmt->prepared && !goes_unprepared(stmt), error) != MB_OK)
     return MB_ERROR;
   conn->request.stmt = stmt;
   conn->request.text = stmt->sql;
@@ -211,17 +211,25 @@ static mb_status ask_first(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
   return pg_ask_types(stmt, run, op, error);
 }
 
+/* As many runs as are kept back in a pipeline. */
+#define QUEUED_MAX 32
+
 /* Adds a run to the pipeline that is open. */
-static mb_status queue(mb_driver_stmt *stmt, mb_error *error)
+static mb_status queue(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
 {
   if (check_count(stmt, error) != MB_OK)
     return MB_ERROR;
-  if (!stmt->described && pg_wants_types(stmt->params, stmt->n_params))
-    return stmt->conn->host->fail(error, MB_USAGE,
-        "a text with a backslash, or one that is not UTF-8, may be meant as "
-        "bytes: in a pipeline it wants a statement that was described");
+  if (!stmt->described && !stmt->is_huge &&
+      pg_wants_types(stmt->params, stmt->n_params))
+    return pg_queue_described(stmt, op, error);
   stmt->conn->request.stmt = stmt;
-  return pg_queue_run(stmt, error);
+  if (pg_queue_run(stmt, error) != MB_OK)
+    return MB_ERROR;
+  /* The server has something to do while further ones are added. */
+  return stmt->conn->request.n_parts % QUEUED_MAX == 0 &&
+                 PQflush(stmt->conn->pq) < 0
+             ? pg_fail_lost(stmt->conn, error)
+             : MB_DONE;
 }
 
 mb_status pg_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
@@ -246,7 +254,7 @@ mb_status pg_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
       !pg_takes(stmt->types, params, n))
     pg_drop_prepared(stmt);
   if (conn->request.stepwise)
-    return queue(stmt, error);
+    return queue(stmt, op, error);
   pg_step *first =
       stmt->fetch_size > 0 && stmt->is_query ? pg_open_cursor : run;
   if (stmt->is_copy && pg_has_queue(conn))

@@ -18,8 +18,8 @@
 static void split_days(int64_t days, int64_t *year, int *month, int *day)
 {
   days += EPOCH_DAYS;
-  const int64_t era = (days >= 0 ? days : days - (DAYS_PER_ERA - 1)) /
-                      DAYS_PER_ERA;
+  const int64_t era =
+      (days >= 0 ? days : days - (DAYS_PER_ERA - 1)) / DAYS_PER_ERA;
   const int64_t of_era = days - era * DAYS_PER_ERA;
   const int64_t year_of_era =
       (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;

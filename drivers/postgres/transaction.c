@@ -13,8 +13,7 @@ mb_transaction_state pg_transaction_state(mb_driver_conn *conn)
     return MB_TRANSACTION_UNKNOWN;
   switch (PQtransactionStatus(conn->pq)) {
   case PQTRANS_IDLE:
-    return conn->begin[0] != '\0' ? MB_TRANSACTION_ACTIVE
-                                  : MB_TRANSACTION_NONE;
+    return conn->begin[0] != '\0' ? MB_TRANSACTION_ACTIVE : MB_TRANSACTION_NONE;
   case PQTRANS_ACTIVE: /* rows are coming: as it was before */
     return conn->in_transaction ? MB_TRANSACTION_ACTIVE : MB_TRANSACTION_NONE;
   case PQTRANS_INTRANS:
@@ -85,13 +84,21 @@ mb_status pg_commit(mb_driver_conn *conn, mb_op *op, mb_error *error)
   return pg_run_text(conn, "commit", &conn->ended, check_commit, op, error);
 }
 
+static mb_status send_rollback(mb_driver_conn *conn, mb_op *op, mb_error *error)
+{
+  conn->copy.then = NULL;
+  if (PQtransactionStatus(conn->pq) == PQTRANS_IDLE)
+    return MB_DONE;
+  return pg_run_text(conn, "rollback", NULL, NULL, op, error);
+}
+
 mb_status pg_rollback(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   if (conn->begin[0] != '\0') {
     conn->begin[0] = '\0';
     return MB_DONE;
   }
-  if (PQtransactionStatus(conn->pq) == PQTRANS_IDLE)
-    return MB_DONE;
-  return pg_run_text(conn, "rollback", NULL, NULL, op, error);
+  return conn->copying != PG_COPY_NONE
+             ? pg_end_copying(conn, send_rollback, op, error)
+             : send_rollback(conn, op, error);
 }

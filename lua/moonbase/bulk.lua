@@ -10,8 +10,11 @@ local values = require "moonbase.values"
 
 local bulk = {}
 
--- Rows that are handed to the core at once, and after which progress is told.
-local chunk_rows = 1000
+-- Rows that are handed to the core at once: few at first, then as many as are about
+-- this large together.
+local first_rows, most_rows, wanted_size = 256, 8192, 4194304
+-- Rows after which progress is told.
+local told_rows = 1000
 
 -- Inside a transaction already: nothing around it is needed.
 local function in_transaction(x, fn)
@@ -27,30 +30,29 @@ local function is_fragment(value)
   return type(value) == "table" and getmetatable(value) == values.Fragment
 end
 
--- One table that stands for all parameters: named ones, or moonbase.params.
-local function is_whole(value)
-  return is_plain_table(value) or type(value) == "table"
-    and core.kinds[getmetatable(value)] == core.kind_numbers.params
+local function run_one_by_one(tx, list)
+  local results = {}
+  for i = 1, core.rawlen(list) do results[i] = core.collect(tx, list[i], i) end
+  return results
 end
 
-local function run_entry(tx, entry)
-  local text = entry[1]
-  if type(text) ~= "string" then
-    if next(entry, next(entry)) == nil then return core.collect(tx, text) end
-    errors.usage "a fragment has its parameters already: none can be given beside it"
+-- As many at once as the connection takes.
+local function run_together(tx, list)
+  local results, taken = {}, 1
+  local n = core.rawlen(list)
+  for i = 1, n do
+    if core.batch_add(tx, list[i], i) or i == n then
+      core.batch_send(tx)
+      while taken <= i do taken = core.batch_take(tx, nil, results, taken, i) end
+    end
   end
-  if core.rawlen(entry) == 2 and is_whole(entry[2]) then
-    return core.collect(tx, text, entry[2])
-  end
-  return core.collect(tx, text, values.row(entry, 2))
+  core.batch_end(tx)
+  return results
 end
 
--- Says which entry an error belongs to, and raises it.
-local function blame(number, ok, ...)
-  if ok then return ... end
-  local err = ...
-  if errors.is(err) then err.entry = number end
-  error(err, 0)
+local function run_batch(tx, list)
+  if core.rawlen(list) > 1 and core.takes_batches(tx) then return run_together(tx, list) end
+  return run_one_by_one(tx, list)
 end
 
 --- Runs several statements in one transaction.
@@ -68,32 +70,27 @@ function bulk.batch(x, list)
       errors.usage("batch: entry %d is no {sql, …}", i)
     end
   end
-  return transaction.deliver(x, in_transaction, function(tx)
-    local results = {}
-    for i = 1, core.rawlen(list) do
-      results[i] = blame(i, pcall(run_entry, tx, list[i]))
-    end
-    return results
-  end)
+  return transaction.deliver(x, in_transaction, function(tx) return run_batch(tx, list) end)
 end
 
--- An iterator over chunks of rows: a list, and the first and last row in it.
+-- An iterator over chunks of about as many rows as are wanted: a list, and the first and
+-- last row in it.
 local function chunks_of_list(rows)
   local n, at = core.rawlen(rows), 1
-  return function()
+  return function(wanted)
     if at > n then return nil end
     local first = at
-    at = math.min(at + chunk_rows, n + 1)
+    at = math.min(at + wanted, n + 1)
     return rows, first, at - 1
   end
 end
 
 local function chunks_of_function(next_row)
   local done = false
-  return function()
+  return function(wanted)
     if done then return nil end
     local list, n = {}, 0
-    while n < chunk_rows do
+    while n < wanted do
       local row = next_row()
       if row == nil then
         done = true
@@ -114,17 +111,25 @@ local function chunks_of(rows, name)
     .. "and got a %s", name, type(rows))
 end
 
+-- How many rows are wanted next, when n were of this size.
+local function rows_wanted(n, size)
+  return math.max(1, math.min(most_rows, math.floor(wanted_size * n / (size + 1))))
+end
+
 -- Runs a statement for each row; rows are numbered from start.
 local function run_rows(statement, chunks, start, progress)
-  local affected, id, number = 0, nil, start
+  local affected, id, number, wanted = 0, nil, start, first_rows
+  local function rows_to_tell() return told_rows - (number - 1) % told_rows end
   while true do
-    local list, first, last = chunks()
+    local list, first, last = chunks(progress and math.min(wanted, rows_to_tell()) or wanted)
     if not list then break end
-    local count, first_id = core.insert_rows(statement, list, first, last, number)
+    local count, first_id, size = core.insert_rows(statement, list, first, last, number)
     affected, id = affected + count, id or first_id
     number = number + (last - first + 1)
-    if progress then progress(number - 1) end
+    wanted = rows_wanted(last - first + 1, size)
+    if progress and rows_to_tell() == told_rows then progress(number - 1) end
   end
+  if progress and rows_to_tell() < told_rows then progress(number - 1) end
   return affected, id, number
 end
 
@@ -169,6 +174,8 @@ local function check_options(given)
   end
 end
 
+-- The statement whose parameters are the columns, and how its placeholders are written:
+-- a COPY has none of its own.
 local function insert_text(x, table_name, columns, given)
   local into = table_name
   if type(table_name) == "string" then
@@ -185,14 +192,17 @@ local function insert_text(x, table_name, columns, given)
     names[i] = sql.identifier(columns[i])
     places[i] = "?"
   end
-  local head = core.text(x, sql("insert into :t (:c) values ", { t = into, c = sql.join(names) }))
-  return head .. "(" .. table.concat(places, ", ") .. ")"
-    .. (given.on_conflict and " on conflict do nothing" or "")
+  local target = core.text(x, sql(":t (:c)", { t = into, c = sql.join(names) }))
+  if x:capability().bulk_insert == "copy" and not given.on_conflict then
+    return "copy " .. target .. " from stdin", { placeholders = false }
+  end
+  return "insert into " .. target .. " values (" .. table.concat(places, ", ") .. ")"
+    .. (given.on_conflict and " on conflict do nothing" or ""), { placeholders = true }
 end
 
-local function insert_some(x, text, chunks, start, progress)
+local function insert_some(x, text, style, chunks, start, progress)
   return transaction.run(x, function(tx)
-    local statement = tx:prepare(text)
+    local statement = tx:with(style):prepare(text)
     local affected, _, number = run_rows(statement, chunks, start, progress)
     statement:close()
     return affected, number
@@ -201,24 +211,24 @@ end
 
 -- Rows in transactions of `every` rows each: what was committed stays when a later
 -- one fails.
-local function insert_in_parts(x, text, chunks, every, progress)
+local function insert_in_parts(x, text, style, chunks, every, progress)
   local total, start = 0, 1
   local list, first, last
-  local function next_part()
-    if not list or first > last then list, first, last = chunks() end
+  local function next_part(wanted)
+    if not list or first > last then list, first, last = chunks(wanted) end
     if not list then return nil end
     return list
   end
-  while next_part() do
+  while next_part(first_rows) do
     local left = every
-    local function part()
-      if left == 0 or not next_part() then return nil end
-      local to = math.min(last, first + left - 1)
+    local function part(wanted)
+      if left == 0 or not next_part(wanted) then return nil end
+      local to = math.min(last, first + math.min(left, wanted) - 1)
       local from = first
       left, first = left - (to - from + 1), to + 1
       return list, from, to
     end
-    local affected, number = insert_some(x, text, part, start, progress)
+    local affected, number = insert_some(x, text, style, part, start, progress)
     total, start = total + affected, number
   end
   return total
@@ -240,11 +250,11 @@ function bulk.bulk_insert(x, table_name, columns, rows, given)
   end
   local chunks = chunks_of(rows, "bulk_insert")
   return transaction.deliver(x, function(raising)
-    local text = insert_text(raising, table_name, columns, given)
+    local text, style = insert_text(raising, table_name, columns, given)
     if given.commit_every then
-      return insert_in_parts(raising, text, chunks, given.commit_every, given.progress)
+      return insert_in_parts(raising, text, style, chunks, given.commit_every, given.progress)
     end
-    return (insert_some(raising, text, chunks, 1, given.progress))
+    return (insert_some(raising, text, style, chunks, 1, given.progress))
   end)
 end
 

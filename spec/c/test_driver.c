@@ -158,6 +158,10 @@ static const mb_driver full_driver = {
     SLOTS,
     .reset = td_reset_session,
     .execute_many = td_execute_many,
+    .pipeline_begin = td_pipeline_begin,
+    .pipeline_sync = td_pipeline_sync,
+    .pipeline_next = td_pipeline_next,
+    .pipeline_end = td_pipeline_end,
     .quote_identifier = td_quote_identifier,
 };
 

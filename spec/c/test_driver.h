@@ -56,6 +56,10 @@ typedef enum td_slot {
   TD_RELEASE,
   TD_ROLLBACK_TO,
   TD_COMMAND,
+  TD_PIPELINE_BEGIN,
+  TD_PIPELINE_SYNC,
+  TD_PIPELINE_NEXT,
+  TD_PIPELINE_END,
   TD_QUOTE,
   TD_CANCEL_QUERY,
   TD_CANCEL_SOCKET,
@@ -136,8 +140,8 @@ typedef struct td_fault {
 
 /* The settings anew, an empty server, all counters 0.  Nothing may be open. */
 void td_reset(void);
-/* The driver.  It has no reset, execute_many and quote_identifier; the second
- * one has, and is copied by tests that take slots away. */
+/* The driver.  It has no reset, execute_many, pipelines and quote_identifier;
+ * the second one has, and is copied by tests that take slots away. */
 const mb_driver *td_driver(void);
 const mb_driver *td_full_driver(void);
 

@@ -115,6 +115,23 @@ typedef struct td_flight {
   td_program program;
 } td_flight;
 
+/* A run that was queued. */
+typedef struct td_run {
+  mb_driver_stmt *stmt; /* NULL: closed by now */
+  td_fault fault;
+  mb_value params[TD_PARAMETERS]; /* with bytes of their own */
+  size_t n;
+} td_run;
+
+typedef struct td_pipeline {
+  bool open;
+  bool failed; /* a run of those up to the sync */
+  td_run *runs;
+  size_t n, room;
+  size_t n_synced; /* of these */
+  size_t next;     /* whose answer comes */
+} td_pipeline;
+
 struct mb_driver_cancel {
   const mb_host *host;
   atomic_int refs;
@@ -141,6 +158,7 @@ struct mb_driver_conn {
   td_queued queue[64];
   size_t n_queued;
   mb_driver_stmt *statements;
+  td_pipeline pipeline;
   bool dead, changed, consumed;
   td_cut cut;
 };
@@ -210,6 +228,9 @@ void td_thread_leave(void);
 mb_status td_perform(mb_driver_conn *conn, const td_program *program,
     const mb_value *params, mb_result *result, mb_error *error);
 void td_free_statement(mb_driver_stmt *stmt);
+/* Runs a statement, as execute and pipeline_next answer it. */
+mb_status td_run_statement(mb_driver_stmt *stmt, const mb_value *params,
+    size_t n, mb_result *result, mb_error *error);
 /* Checks that what was given to a run is still what it was. */
 void td_check_borrowed(const mb_driver_stmt *stmt);
 
@@ -234,5 +255,19 @@ mb_status td_exec_text(mb_driver_conn *conn, const char *sql, size_t size,
 mb_status td_command(mb_driver_conn *conn, const char *name,
     const mb_value *values, size_t n, mb_driver_stmt **out, mb_result *result,
     mb_op *op, mb_error *error);
+
+/* --- test_driver_pipeline.c ---------------------------------------------- */
+
+mb_status td_pipeline_begin(mb_driver_conn *conn, mb_error *error);
+mb_status td_pipeline_sync(mb_driver_conn *conn, mb_op *op, mb_error *error);
+mb_status td_pipeline_next(mb_driver_conn *conn, mb_driver_stmt **stmt,
+    mb_result *result, mb_op *op, mb_error *error);
+mb_status td_pipeline_end(mb_driver_conn *conn, mb_op *op, mb_error *error);
+/* Queues a run, which may meet a fault. */
+mb_status td_pipeline_add(mb_driver_stmt *stmt, const mb_value *params,
+    size_t n, td_fault fault, mb_error *error);
+/* The statement is closed. */
+void td_pipeline_forget(mb_driver_stmt *stmt);
+void td_pipeline_free(mb_driver_conn *conn);
 
 #endif

@@ -318,6 +318,7 @@ void td_close_statement(mb_driver_stmt *stmt)
   for (size_t i = 0; i < conn->n_queued; i++)
     if (conn->queue[i].stmt == stmt)
       conn->queue[i].stmt = NULL;
+  td_pipeline_forget(stmt);
   td_free_statement(stmt);
   if (td.defers_close)
     td_queue(conn, MB_ORIGIN_CLOSE, fault, 0, NULL);
@@ -349,21 +350,27 @@ static mb_status begin_result(mb_driver_stmt *stmt, mb_error *error)
   return MB_ROW;
 }
 
+mb_status td_run_statement(mb_driver_stmt *stmt, const mb_value *params,
+    size_t n, mb_result *result, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  if (stmt->lost)
+    return refuse(conn, MB_ENGINE, "no such statement", error);
+  stmt->result = result;
+  stmt->result_number = 0;
+  stmt->params = params;
+  stmt->n_params = n;
+  stmt->hash = hash_values(params, n);
+  if (td_perform(conn, &stmt->program, params, result, error) == MB_ERROR)
+    return MB_ERROR;
+  return begin_result(stmt, error);
+}
+
 static mb_status end_execute(mb_driver_conn *conn, mb_error *error)
 {
   const td_flight *flight = &conn->flight;
-  mb_driver_stmt *stmt = flight->stmt;
-  if (stmt->lost)
-    return refuse(conn, MB_ENGINE, "no such statement", error);
-  stmt->result = flight->result;
-  stmt->result_number = 0;
-  stmt->params = flight->params;
-  stmt->n_params = flight->n;
-  stmt->hash = hash_values(flight->params, flight->n);
-  if (td_perform(conn, &stmt->program, flight->params, flight->result, error) ==
-      MB_ERROR)
-    return MB_ERROR;
-  return begin_result(stmt, error);
+  return td_run_statement(
+      flight->stmt, flight->params, flight->n, flight->result, error);
 }
 
 mb_status td_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
@@ -372,8 +379,11 @@ mb_status td_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
 {
   mb_driver_conn *conn = stmt->conn;
   (void)options;
-  const td_fault fault = td_enter(conn, TD_EXECUTE, true);
+  const bool queues = conn->pipeline.open;
+  const td_fault fault = td_enter(conn, TD_EXECUTE, !queues);
   check_run(stmt, n, result);
+  if (queues)
+    return td_leave(conn, td_pipeline_add(stmt, params, n, fault, error));
   if (fault.flags & MB_STALE_STATEMENT)
     stmt->lost = true;
   conn->flight =

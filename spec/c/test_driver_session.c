@@ -47,6 +47,10 @@ static const char *const slot_names[TD_SLOTS] = {
     [TD_RELEASE] = "release_savepoint",
     [TD_ROLLBACK_TO] = "rollback_to",
     [TD_COMMAND] = "command",
+    [TD_PIPELINE_BEGIN] = "pipeline_begin",
+    [TD_PIPELINE_SYNC] = "pipeline_sync",
+    [TD_PIPELINE_NEXT] = "pipeline_next",
+    [TD_PIPELINE_END] = "pipeline_end",
     [TD_QUOTE] = "quote_identifier",
     [TD_CANCEL_QUERY] = "cancel",
     [TD_CANCEL_SOCKET] = "cancel",
@@ -67,6 +71,24 @@ static bool is_open_run(const mb_driver_conn *conn)
   return false;
 }
 
+/* What may be called between pipeline_begin and pipeline_end. */
+static bool goes_in_pipeline(td_slot slot)
+{
+  switch (slot) {
+  case TD_PREPARE:
+  case TD_EXECUTE:
+  case TD_FETCH:
+  case TD_FINISH:
+  case TD_NEXT_RESULT:
+  case TD_PIPELINE_SYNC:
+  case TD_PIPELINE_NEXT:
+  case TD_PIPELINE_END:
+    return true;
+  default:
+    return false;
+  }
+}
+
 static void check_call(const mb_driver_conn *conn, td_slot slot, bool sends)
 {
   const char *name = slot_names[slot];
@@ -78,10 +100,12 @@ static void check_call(const mb_driver_conn *conn, td_slot slot, bool sends)
     td_breach("%s in a child, of its parent's session", name);
   if (conn->flight.on && !ends && slot != TD_RESUME)
     td_breach("%s while %s waits", name, slot_names[conn->flight.fault.slot]);
+  if (sends && conn->pipeline.open && !goes_in_pipeline(slot))
+    td_breach("%s inside a pipeline", name);
   if (sends && conn->cancel != NULL && atomic_load(&conn->cancel->out) > 0)
     td_breach("%s while a request to cancel is out", name);
   if (sends && td.one_run && is_open_run(conn) && slot != TD_FETCH &&
-      slot != TD_FINISH && slot != TD_NEXT_RESULT)
+      slot != TD_FINISH && slot != TD_NEXT_RESULT && slot != TD_PIPELINE_END)
     td_breach("%s beside open rows", name);
 }
 
@@ -444,6 +468,7 @@ static void fill_capability(mb_driver_conn *conn)
       .read_only_transactions = true,
       .multiple_open_rows = !td.one_run,
       .rows_block_writes = td.rows_block_writes,
+      .pipeline = true,
       .non_blocking = !td.blocks,
       .isolation_levels = MB_READ_COMMITTED | MB_SERIALIZABLE,
       .max_identifier_length = 63,
@@ -503,6 +528,7 @@ static void free_session(mb_driver_conn *conn)
     td_release_cancel(cancel);
   }
   const mb_host *host = conn->host;
+  td_pipeline_free(conn);
   memset(conn, 0xDD, sizeof *conn);
   host->release(conn);
   td_count_session(-1);

@@ -276,6 +276,30 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.same({}, db:batch {})
     end)
 
+    it("takes many entries, and answers in their order", function()
+      local entries = {}
+      for i = 1, 700, 2 do
+        entries[i] = { "insert into item (name) values (?)", "n" .. i }
+        entries[i + 1] = { "select count(*) as n from item where name <> ?", "n" .. i }
+      end
+      local results = db:batch(entries)
+      assert.equal(700, #results)
+      for i = 1, 700, 2 do
+        assert.equal(1, results[i].affected)
+        assert.same({ { n = (i - 1) / 2 } }, results[i + 1].rows)
+      end
+    end)
+
+    it("takes entries that are large together", function()
+      local entries = {}
+      for i = 1, 6 do
+        entries[i] = { "insert into item (name) values (?)", (tostring(i)):rep(200000) }
+      end
+      entries[7] = { "select name from item order by name" }
+      local rows = db:batch(entries)[7].rows
+      for i = 1, 6 do assert.is_true(rows[i].name == entries[i][2]) end
+    end)
+
     it("takes nils inside an entry, and moonbase.params", function()
       local results = db:batch {
         { "select ? as a, ? as b, ? as c", "1", nil, "3" },
@@ -329,6 +353,42 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.equal(1, err.entry)
       assert.equal(0, db:query_value "select count(*) from item")
       assert.equal(0, db:stats().in_use)
+    end)
+
+    it("leaves a transaction as it was that an inner one protects", function()
+      db:transaction(function(tx)
+        tx:exec "insert into item (name) values ('before')"
+        local err = expect.raised("ConstraintError", nil, tx.transaction, tx, function(inner)
+          inner:batch {
+            { "insert into item (name) values ('a')" },
+            { "insert into item (name) values (null)" },
+            { "insert into item (name) values ('b')" },
+          }
+        end)
+        assert.equal(2, err.entry)
+        tx:batch { { "insert into item (name) values ('after')" }, { "select 1 as a" } }
+      end)
+      assert.same({ "after", "before" }, db:query_column "select name from item order by name")
+    end)
+
+    it("runs other statements behind an entry that could not be read", function()
+      local tx = db:begin()
+      local err = expect.raised("UsageError", "parameter 1 is a function", tx.batch, tx, {
+        { "insert into item (name) values ('a')" }, { "select ?", print }, { "select 1" } })
+      assert.equal(2, err.entry)
+      assert.equal(7, tx:query_value "select 7")
+      tx:batch { { "insert into item (name) values ('b')" }, { "select 1 as a" } }
+      tx:commit()
+      assert.equal(1, db:query_value "select count(*) from item where name = 'b'")
+    end)
+
+    it("reads rows into memory that are open on its connection", function()
+      local conn = db:connect()
+      local rows = conn:query(database.quirks.sql.series, 500)
+      assert.is_table(rows:next())
+      assert.equal(2, #conn:batch { { "select 1 as a" }, { "select 2 as a" } })
+      assert.equal(499, #rows:all())
+      conn:close()
     end)
 
     it("belongs to the transaction in which it is called", function()

@@ -99,6 +99,18 @@ for _, database in ipairs(require "spec.support.databases") do
         end
       end)
 
+      it("hear of each statement of a batch, and of the one that fails", function()
+        local told = listen "query"
+        db:batch{ { "select a from pair where a > ?", 1 }, { "delete from pair where a = ?", 1 } }
+        pcall(db.batch, db, { { "select b from pair" }, { "selec" }, { "select a from pair" } })
+        assert.same({ "select a from pair where a > ?", "delete from pair where a = ?",
+          "select b from pair", "selec" }, keys(told, "db.query.text"))
+        assert.equal(0, told[2]["db.response.returned_rows"])
+        assert.is_nil(told[1]["error.type"])
+        assert.equal("SyntaxError", told[4]["error.type"])
+        assert.is_nil(told[1]["db.operation.batch.size"])
+      end)
+
       it("hear of the operation behind comments, and of none where it comes later", function()
         local told = listen "query"
         db:query_value "/* what */ -- is\n  Select 1"

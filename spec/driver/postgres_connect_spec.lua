@@ -227,9 +227,9 @@ application_name=from a service
     if not ok then error(err, 0) end
   end)
 
-  it("is made through a network that delivers byte by byte", function()
+  it("is made through a network that delivers in small pieces", function()
     local slow = proxy.start(server.port)
-    slow:tell "slice 3"
+    slow:tell "slice 11"
     local ok, err = pcall(function()
       local db = open(server:tcp_url(nil, { port = slow.port, tls = "off" }))
       assert.same({ 1, "x" }, { db:query_values("select 1, ?::text", "x") })

@@ -63,7 +63,11 @@ describe("With PostgreSQL", function()
     for i = 1, 3 do conns[i] = db:connect() end
     server:signal("KILL", conns[1]:query_value "select pg_backend_pid()")
     for i = 1, 3 do
-      local err = expect.raised("ConnectionLostError", nil, conns[i].exec, conns[i], "select 1")
+      -- The main process takes its time to end the others.
+      local start = now()
+      local ok, err
+      repeat ok, err = pcall(conns[i].exec, conns[i], "select 1") until not ok or now() - start > 10
+      assert.equal("ConnectionLostError", not ok and err.class)
       assert.is_true(err.connection_dead)
       conns[i]:close()
     end

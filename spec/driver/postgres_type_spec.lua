@@ -181,7 +181,8 @@ describe("Values of PostgreSQL", function()
       nan = db:query_value "select 'NaN'::real"
       assert.are_not.equal(nan, nan)
     end
-    assert.equal(-math.huge, 1 / db:query_value("select ?::double precision", -0.0))
+    local zero = -1 / math.huge -- Lua 5.1 takes -0.0 for another constant
+    assert.equal(-math.huge, 1 / db:query_value("select ?::double precision", zero))
   end)
 
   it("with a place in a table have its type", function()

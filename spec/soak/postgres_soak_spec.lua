@@ -37,7 +37,8 @@ local teller = [[
 ]]
 
 -- Inserts rows, one after the other, for some time; says the number of each that was
--- acknowledged, and how many errors it met.
+-- acknowledged, and how many errors it met.  A row that no server could be found for is
+-- tried again: that nothing was sent is certain then.
 local writer = [[
   local url, number, seconds = ...
   local moonbase = require "moonbase"
@@ -47,10 +48,13 @@ local writer = [[
   local finish, n, errors = now() + tonumber(seconds), 0, 0
   while now() < finish do
     n = n + 1
-    local ok, err = moonbase.pcall(db.exec, db, "insert into written (writer, n) values (?, ?)",
-      tonumber(number), n)
+    local ok, err = moonbase.pcall(db.transaction, db, function(tx)
+      tx:exec("insert into written (writer, n) values (?, ?)", tonumber(number), n)
+    end, { retry = { attempts = 10000, max_time = 20 } })
     if ok then
       print(n)
+    elseif err.class == "ConnectivityError" and not err.sent then
+      n = n - 1
     else
       errors = errors + 1
       io.stderr:write("writer ", number, ": ", tostring(err), "\n")
@@ -91,12 +95,13 @@ describe("PostgreSQL at length", function()
         in_time = in_time + 1
       else
         assert.equal("TimeoutError", err.class)
+        -- A busy machine may take longer than cancel_grace.
+        if err.connection_dead then conn = db:connect() end
       end
       if not pcall(conn.query_value, conn, "select 1") then hits = hits + 1 end
     end
     assert.equal(0, hits)
     assert.is_true(in_time < length(2000))
-    assert.equal(1, db:stats().created)
     conn:close()
   end)
 
@@ -197,12 +202,16 @@ describe("A server of PostgreSQL that falls", function()
     server:stop "immediate"
     standby:promote()
     local db = moonbase.open(standby:url())
-    local said = {}
+    local function last(number)
+      return db:query_value("select coalesce(max(n), 0) from written where writer = ?", number)
+    end
+    local said, before = {}, {}
+    for number = 1, 4 do before[number] = last(number) end
     for number, one in ipairs(writers) do said[number] = one:finish() end
     for number = 1, 4 do
-      assert.is_true(check(db, number, said[number]) <= 1, said[number]:match "writer[^\n]*")
-      -- It was at work after the fall.
-      assert.is_true(db:query_value("select count(*) from written where writer = ?", number) > 0)
+      assert.is_true(check(db, number, said[number]) <= 1,
+        said[number]:match "writer.*")
+      assert.is_true(last(number) > before[number], "writer " .. number .. " did not go on")
     end
     db:close()
     standby:close()

@@ -253,7 +253,7 @@ function Server:fresh(given)
     select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and pid <> pg_backend_pid();
     set client_min_messages = warning;
-    drop schema public cascade;
+    drop schema if exists public cascade;
     create schema public]]
   return self:url(nil, given)
 end

@@ -10,8 +10,10 @@ end
 --- starts in the background must have an output of its own.
 function shell.run(command)
   -- Through popen, whose children do not inherit the pipes to others, as those of
-  -- os.execute do: a server that held one would keep its guard from ending.
-  local pipe = assert(io.popen("( " .. command .. "\n) 2>&1 </dev/null; echo \"status $?\"", "r"))
+  -- os.execute do: a server that held one would keep its guard from ending.  What is
+  -- loaded before all to watch this Lua is not to watch other programs.
+  local pipe = assert(io.popen("unset LD_PRELOAD; ( " .. command
+    .. "\n) 2>&1 </dev/null; echo \"status $?\"", "r"))
   local output = pipe:read "*a"
   pipe:close()
   local written, status = output:match "^(.-)status (%d+)\n$"

@@ -166,6 +166,11 @@ mb_status mb__conn_settle(mb_conn *conn, mb_error *error)
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(conn->settle_at);
+  if (conn->end_open != NULL) {
+    MB_TASK_CALL(conn->settle_at, status, mb__conn_end_open(conn, error));
+    if (status == MB_ERROR && conn->dead)
+      MB_TASK_LEAVE(conn->settle_at, MB_ERROR);
+  }
   if (!conn->unsettled)
     MB_TASK_LEAVE(conn->settle_at, MB_OK);
   MB_TASK_CALL(
@@ -445,6 +450,8 @@ static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
   (void)argument;
 
   MB_TASK_BEGIN(conn->cleaning.at);
+  if (conn->end_open != NULL)
+    MB_TASK_CALL(conn->cleaning.at, status, mb__conn_end_open(conn, error));
   MB_TASK_CALL(conn->cleaning.at, status, mb__stmt_finish_from(conn, 0, error));
   if (status == MB_ERROR)
     MB_TASK_LEAVE(conn->cleaning.at, MB_ERROR);
@@ -475,9 +482,9 @@ static mb_status clean_step(mb_conn *conn, void *argument, mb_error *error)
 static bool is_clean(const mb_conn *conn)
 {
   return conn->running == NULL && conn->depth == 0 && !conn->unsettled &&
-         conn->transaction == MB_TRANSACTION_NONE && !wants_reset(conn) &&
-         conn->impl != NULL && !conn->dead && !conn->session_changed &&
-         !atomic_load(&conn->entered);
+         conn->end_open == NULL && conn->transaction == MB_TRANSACTION_NONE &&
+         !wants_reset(conn) && conn->impl != NULL && !conn->dead &&
+         !conn->session_changed && !atomic_load(&conn->entered);
 }
 
 bool mb__conn_clean(mb_conn *conn, mb_close_reason *reason)
@@ -525,6 +532,7 @@ void mb__conn_close(mb_conn *conn)
     end_asking(conn);
   mb__dial_leave(conn);
   mb__lookups_free(&conn->opening.lookups);
+  mb__batch_close(conn);
   mb__stmt_forget_all(conn, true);
   conn->impl = NULL;
   conn->depth = 0;

@@ -78,6 +78,10 @@ struct mb_conn {
   void (*on_event)(void *context, const mb_event *event);
   void *event_context;
 
+  /* Ends what is open over several calls, for any other call; a task.  NULL:
+   * nothing is open. */
+  mb__resume *end_open;
+
   /* The operation in flight. */
   mb_op op;
   mb__listener listener;
@@ -141,6 +145,16 @@ struct mb_conn {
   } settling;
   int settle_at;
   uint32_t settle_depth;
+  struct {
+    int at, end_at, finish_at;
+    mb_stmt **stmts; /* n of them, kept, in the order of their answers */
+    size_t n, next, room;
+    size_t bytes; /* of their parameters */
+    bool sent;
+    bool opened; /* it was open before the run that is being added */
+    mb_driver_stmt *answered;
+    mb_result result; /* of nobody */
+  } batch;
 
   /* The pool's (pool.h); guarded by its lock, but for what never changes. */
   mb_conn *pool_older, *pool_newer;
@@ -208,6 +222,11 @@ MB_CHECKED mb_status mb__tx_unwind(
 MB_CHECKED mb_status mb__place_enter(mb_conn *conn, mb_error *error);
 /* Leaves it, when nothing is being written any more. */
 void mb__place_consider(mb_conn *conn);
+
+/* --- batch.c ------------------------------------------------------------ */
+
+/* Lets go of what was added, when the connection is closed. */
+void mb__batch_close(mb_conn *conn);
 
 /* --- connection.c ------------------------------------------------------- */
 
@@ -331,7 +350,15 @@ MB_CHECKED static inline mb_status mb__conn_run(
       conn, step, argument, step(conn, argument, error), error);
 }
 
-/* Rolls back dropped transactions and ends dropped runs; a task. */
+/* Ends what is open over several calls; a task. */
+MB_CHECKED static inline mb_status mb__conn_end_open(
+    mb_conn *conn, mb_error *error)
+{
+  return conn->end_open != NULL ? conn->end_open(conn, error) : MB_OK;
+}
+
+/* Rolls back dropped transactions and ends dropped runs, and what is open over
+ * several calls; a task. */
 MB_CHECKED mb_status mb__conn_settle(mb_conn *conn, mb_error *error);
 
 void mb__conn_event(void *owner, const mb_event *event);

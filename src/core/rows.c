@@ -390,10 +390,13 @@ mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error)
   return MB_OK;
 }
 
-/* How a run may be ended early: a plain read may be cancelled. */
+/* How a run may be ended early: a plain read may be cancelled, where nothing
+ * else is on its way. */
 static mb_finish_mode finish_mode(const mb_stmt *stmt)
 {
-  return stmt->prepared.reads_only ? MB_FINISH_CANCEL : MB_FINISH_DRAIN;
+  return stmt->prepared.reads_only && stmt->conn->end_open == NULL
+             ? MB_FINISH_CANCEL
+             : MB_FINISH_DRAIN;
 }
 
 /* The next run that has to be ended: begun at depth or deeper, or dropped. */

@@ -71,8 +71,11 @@ INLINE mb_status place_parameters(mb_stmt *stmt, mb_error *error)
     stmt->places = places;
     stmt->places_room = scan->n_places;
   }
-  for (size_t i = 0; i < scan->n_places; i++)
-    stmt->places[i] = stmt->params[scan->order[i]];
+  const mb_value *params = stmt->params;
+  for (size_t i = 0; i < scan->n_places; i++) {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): counted above. */
+    stmt->places[i] = params[scan->order[i]];
+  }
   stmt->params = stmt->places;
   stmt->n_params = scan->n_places;
   return MB_OK;
@@ -188,16 +191,16 @@ static bool is_in_the_way(const mb_conn *conn, const mb_stmt *stmt)
 /* Whether nothing comes before an execute but a look at the transaction. */
 static inline bool is_ready(const mb_conn *conn, const mb_stmt *stmt)
 {
-  return stmt->impl != NULL && !conn->unsettled && conn->n_at_driver == 0;
+  return stmt->impl != NULL && !conn->unsettled && conn->n_at_driver == 0 &&
+         conn->end_open == NULL;
 }
 
-/* Everything that may come before an execute, or a command; a task. */
-static mb_status make_ready(mb_conn *conn, mb_stmt *stmt, mb_error *error)
+mb_status mb__stmt_make_ready(mb_conn *conn, mb_stmt *stmt, mb_error *error)
 {
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(stmt->ready_at);
-  if (conn->unsettled) {
+  if (conn->unsettled || conn->end_open != NULL) {
     MB_TASK_CALL(stmt->ready_at, status, mb__conn_settle(conn, error));
     if (status == MB_ERROR)
       MB_TASK_LEAVE(stmt->ready_at, MB_ERROR);
@@ -235,7 +238,7 @@ static mb_status prepare_step(mb_conn *conn, void *argument, mb_error *error)
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(stmt->at);
-  MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
+  MB_TASK_CALL(stmt->at, status, mb__stmt_make_ready(conn, stmt, error));
   if (status == MB_ERROR || conn->driver->describe == NULL)
     MB_TASK_LEAVE(stmt->at, status);
   if (mb__conn_proceed(conn, error) != MB_OK)
@@ -288,7 +291,7 @@ INLINE mb_status run(mb_conn *conn, mb_stmt *stmt, mb_error *error)
     if (is_ready(conn, stmt))
       status = mb__tx_check(conn, stmt->tx, error);
     else
-      MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
+      MB_TASK_CALL(stmt->at, status, mb__stmt_make_ready(conn, stmt, error));
     if (status == MB_ERROR || place_parameters(stmt, error) != MB_OK ||
         take_place(stmt, error) != MB_OK)
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
@@ -398,7 +401,7 @@ static mb_status run_many_step(mb_conn *conn, void *argument, mb_error *error)
 
   MB_TASK_BEGIN(stmt->at);
   do {
-    MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
+    MB_TASK_CALL(stmt->at, status, mb__stmt_make_ready(conn, stmt, error));
     if (status == MB_ERROR)
       break;
     MB_TASK_CALL(stmt->at, status, run_rows(conn, stmt, error));
@@ -533,51 +536,45 @@ mb_status mb_stmt_next_result(mb_stmt *stmt, mb_error *error)
   return mb__stmt_next_result(stmt, NULL, error);
 }
 
-/* --- Commands ----------------------------------------------------------- */
+/* --- Together with others ------------------------------------------------ */
 
-static mb_status command_step(mb_conn *conn, void *argument, mb_error *error)
+mb_status mb__stmt_take(
+    mb_stmt **which, const mb_tx *tx, const mb_call *call, mb_error *error)
 {
-  mb_stmt *stmt = argument;
-  mb_status status = MB_OK;
-
-  MB_TASK_BEGIN(stmt->at);
-  MB_TASK_CALL(stmt->at, status, make_ready(conn, stmt, error));
-  if (status == MB_ERROR)
-    MB_TASK_LEAVE(stmt->at, MB_ERROR);
-  if (mb__conn_proceed(conn, error) != MB_OK)
-    MB_TASK_LEAVE(stmt->at, MB_ERROR);
-  clear_totals(stmt);
-  MB_TASK_AWAIT(stmt->at, status, conn,
-      conn->driver->command(conn->impl, stmt->text, stmt->params,
-          stmt->n_params, &stmt->impl, &stmt->result, &conn->op, error));
-  if (status != MB_ERROR)
-    begin_run(stmt);
-  status = end_execute(stmt, status, error);
-  MB_TASK_END(stmt->at);
-  return status;
+  return take(which, tx, call, error);
 }
 
-mb_status mb_conn_command(mb_conn *conn, const mb_tx *tx, const char *name,
-    const mb_value *values, size_t n, const mb_call *call, mb_stmt **out,
-    mb_error *error)
+mb_status mb__stmt_ready(mb_conn *conn, mb_stmt *stmt, mb_error *error)
 {
-  *out = NULL;
-  if (conn->driver->command == NULL)
-    return mb__host.fail(error, MB_UNSUPPORTED, "driver \"%s\" has no commands",
-        conn->driver->name);
-  /* It stands among the statements, where no text finds it. */
-  mb_stmt *stmt;
-  if (mb_conn_statement(conn, name, strlen(name),
-          MB_STATEMENT_PLAIN | MB__STATEMENT_COMMAND, &stmt, error) != MB_OK ||
-      take(&stmt, tx, call, error) != MB_OK)
-    return MB_ERROR;
-  if (stmt->impl != NULL)
-    mb__stmt_close_impl(stmt); /* an earlier run of the same command */
-  stmt->params = values;
-  stmt->n_params = n;
-  *out = stmt;
-  const mb_status status = mb__conn_run(conn, command_step, stmt, error);
-  if (status == MB_ERROR)
-    *out = NULL;
-  return status;
+  /* Called again by one that has waited, it goes on where it was. */
+  const mb_status status = stmt->ready_at == 0 && is_ready(conn, stmt)
+                               ? mb__tx_check(conn, stmt->tx, error)
+                               : mb__stmt_make_ready(conn, stmt, error);
+  if (status != MB_OK)
+    return status;
+  return place_parameters(stmt, error) == MB_OK ? take_place(stmt, error)
+                                                : MB_ERROR;
+}
+
+mb_status mb__stmt_queue(mb_stmt *stmt, mb_error *error)
+{
+  return start_execute(stmt, error);
+}
+
+mb_result *mb__stmt_totals(mb_stmt *stmt)
+{
+  clear_totals(stmt);
+  return &stmt->result;
+}
+
+mb_status mb__stmt_answered(mb_stmt *stmt, mb_status status, mb_error *error)
+{
+  /* It is not run again alone: what it stands among has been undone. */
+  if (status == MB_ERROR && (error->flags & MB_STALE_STATEMENT)) {
+    error->flags |= MB_RETRYABLE;
+    mb__stmt_close_impl(stmt);
+  }
+  if (status != MB_ERROR && !is_over(stmt, status))
+    begin_run(stmt);
+  return end_execute(stmt, status, error);
 }

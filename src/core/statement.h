@@ -135,29 +135,32 @@ MB_CHECKED mb_status mb__stmt_bound_fetch(mb_stmt *stmt, mb_error *error);
 MB_CHECKED mb_status mb__stmt_next_result(
     mb_stmt *stmt, mb_cursor *follower, mb_error *error);
 
+/* The parts of a run, for one that goes with others (batch.c) and for commands
+ * (command.c). */
+
+/* Finds one that is free to run, and enters its connection. */
+MB_CHECKED mb_status mb__stmt_take(
+    mb_stmt **which, const mb_tx *tx, const mb_call *call, mb_error *error);
+/* Everything that may come before an execute, or a command; a task. */
+MB_CHECKED mb_status mb__stmt_make_ready(
+    mb_conn *conn, mb_stmt *stmt, mb_error *error);
+/* Brings the statement, and its parameters, to where they can be sent; a task
+ * on the statement. */
+MB_CHECKED mb_status mb__stmt_ready(
+    mb_conn *conn, mb_stmt *stmt, mb_error *error);
+/* What the driver answers to the run. */
+MB_CHECKED mb_status mb__stmt_queue(mb_stmt *stmt, mb_error *error);
+/* Where the totals of the run go, cleared. */
+mb_result *mb__stmt_totals(mb_stmt *stmt);
+/* What the run has come to, by the driver's answer. */
+MB_CHECKED mb_status mb__stmt_answered(
+    mb_stmt *stmt, mb_status status, mb_error *error);
+
 /* --- leftover.c --------------------------------------------------------- */
 
 /* True unless the text is plainly one that reads or writes rows only. */
 bool mb__may_leave_something(
     const mb_capability *capability, const char *text, size_t size);
-
-/* --- statement.c, for batch.c ------------------------------------------- */
-
-/* Finds one that is free to run, and enters its connection. */
-MB_CHECKED mb_status mb__stmt_take(
-    mb_stmt **which, const mb_tx *tx, const mb_call *call, mb_error *error);
-/* Prepares it, and its parameters, for a run; a task on the statement. */
-MB_CHECKED mb_status mb__stmt_ready(
-    mb_conn *conn, mb_stmt *stmt, mb_error *error);
-/* What the driver says to its run; between pipeline_begin and pipeline_end. */
-MB_CHECKED mb_status mb__stmt_queue(mb_stmt *stmt, mb_error *error);
-/* Where the totals of its run go, cleared. */
-mb_result *mb__stmt_totals(mb_stmt *stmt);
-/* What its run has come to, from the driver's answer. */
-MB_CHECKED mb_status mb__stmt_answered(
-    mb_stmt *stmt, mb_status status, mb_error *error);
-/* Its rows are the driver's no more. */
-void mb__stmt_leave(mb_stmt *stmt);
 
 /* --- spool.c ------------------------------------------------------------ */
 

@@ -378,6 +378,8 @@ mb_status mb__tx_unwind(mb_conn *conn, uint32_t depth, mb_error *error)
   mb_status status = MB_OK;
 
   MB_TASK_BEGIN(conn->tx.unwind_at);
+  if (conn->end_open != NULL)
+    MB_TASK_CALL(conn->tx.unwind_at, status, mb__conn_end_open(conn, error));
   /* A run that ends badly has ended; the rollback decides. */
   do {
     MB_TASK_CALL(conn->tx.unwind_at, status,

@@ -512,6 +512,7 @@ typedef struct mb_lua_run {
   mb_lua_lease *shared; /* of rows, whose connection is used; NULL: none */
   bool outside;         /* it may go beside an open transaction */
   bool writes;          /* it is to have the place to write */
+  bool fits; /* values that are not given are nil, and more are refused */
   const mb_tx *tx;
   mb_stmt *stmt;
   mb_status status;
@@ -562,6 +563,10 @@ void mb_lua_run_note(mb_lua_run *run);
  * handle is a session), reads the arguments behind it, and runs it.
  * run->status is MB_ROW or MB_DONE.  False: it has failed. */
 bool mb_lua_run_start(lua_State *L, mb_lua_run *run);
+/* The same for an entry of a batch, which has as many values as its statement
+ * has parameters; and all of that but running it. */
+bool mb_lua_run_start_entry(lua_State *L, mb_lua_run *run);
+bool mb_lua_run_read_entry(lua_State *L, mb_lua_run *run);
 /* Values of the run's connection are read, or parameters for it, until the next
  * call with false: nothing else may use it. */
 static inline void mb_lua_run_reads(mb_lua_run *run, bool reads)
@@ -574,6 +579,9 @@ static inline void mb_lua_run_reads(mb_lua_run *run, bool reads)
 }
 /* Ends the run and gives the connection back.  False: that has failed. */
 bool mb_lua_run_end(mb_lua_run *run);
+/* Pushes {rows =, affected =, id =} of a run that has begun (session.c). False:
+ * it has failed. */
+bool mb_lua_run_give(lua_State *L, mb_lua_run *run);
 /* Gives the connection back, if the call still has it; the run is another's. */
 void mb_lua_run_leave(mb_lua_run *run);
 /* Ends everything after a failure, and returns what the function returns (or

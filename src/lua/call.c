@@ -112,6 +112,7 @@ INLINE void open_run(lua_State *L, mb_lua_run *run)
   run->shared = NULL;
   run->outside = false;
   run->writes = false;
+  run->fits = false;
   run->tx = NULL;
   run->stmt = NULL;
   run->text = 0;
@@ -312,13 +313,33 @@ static bool expects_write(lua_State *L, const mb_lua_run *run)
   return is_text && mb_pool_expects_write(run->session->pool, text, size);
 }
 
-bool mb_lua_run_start(lua_State *L, mb_lua_run *run)
+/* Opens a query and connects. */
+INLINE mb_status open_query(lua_State *L, mb_lua_run *run)
 {
   open_run(L, run);
   run->watch.is_query = true;
   if (run->session->head.kind == MB_LUA_DATABASE || mb_lua_holds_place(run))
     run->writes = expects_write(L, run);
-  return connect_run(L, run) == MB_OK && run_statement(L, run) != MB_ERROR;
+  return connect_run(L, run);
+}
+
+bool mb_lua_run_start(lua_State *L, mb_lua_run *run)
+{
+  return open_query(L, run) == MB_OK && run_statement(L, run) != MB_ERROR;
+}
+
+bool mb_lua_run_start_entry(lua_State *L, mb_lua_run *run)
+{
+  const mb_status status = open_query(L, run);
+  run->fits = true;
+  return status == MB_OK && run_statement(L, run) != MB_ERROR;
+}
+
+bool mb_lua_run_read_entry(lua_State *L, mb_lua_run *run)
+{
+  const mb_status status = open_query(L, run);
+  run->fits = true;
+  return status == MB_OK && read_and_find(L, run) == MB_OK;
 }
 
 /* Gives back what the frame holds, and closes it. */

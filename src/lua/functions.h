@@ -45,8 +45,14 @@ int mb_lua_url(lua_State *L);
 int mb_lua_quote(lua_State *L);
 int mb_lua_text(lua_State *L);
 int mb_lua_places(lua_State *L);
-int mb_lua_collect(lua_State *L);
 int mb_lua_leave(lua_State *L);
+/* batch.c */
+int mb_lua_collect(lua_State *L);
+int mb_lua_takes_batches(lua_State *L);
+int mb_lua_batch_add(lua_State *L);
+int mb_lua_batch_send(lua_State *L);
+int mb_lua_batch_take(lua_State *L);
+int mb_lua_batch_end(lua_State *L);
 /* query.c */
 int mb_lua_query(lua_State *L);
 int mb_lua_command(lua_State *L);

@@ -129,6 +129,10 @@ static int core_suggest(lua_State *L)
 
 static const luaL_Reg functions[] = {
     {"about", mb_lua_about},
+    {"batch_add", mb_lua_batch_add},
+    {"batch_end", mb_lua_batch_end},
+    {"batch_send", mb_lua_batch_send},
+    {"batch_take", mb_lua_batch_take},
     {"begin", mb_lua_begin},
     {"caller", mb_lua_caller},
     {"cancellation", mb_lua_cancellation_open},
@@ -172,6 +176,7 @@ static const luaL_Reg functions[] = {
     {"source", mb_lua_source},
     {"stats", mb_lua_stats},
     {"suggest", core_suggest},
+    {"takes_batches", mb_lua_takes_batches},
     {"text", mb_lua_text},
     {"url", mb_lua_url},
     {"view", mb_lua_view},

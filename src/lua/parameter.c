@@ -209,10 +209,30 @@ static mb_status read_named(lua_State *L, const mb_lua_config *config,
                                        : check_keys(L, stmt, table, error);
 }
 
+/* Gives positional arguments the length that the statement wants. */
+static mb_status fit(lua_State *L, mb_lua_run *run, int first)
+{
+  const size_t n = mb_stmt_n_parameters(run->stmt);
+  const int given = lua_gettop(L) - first + 1;
+  if (given == 1 && lua_type(L, first) == LUA_TTABLE &&
+      (mb_lua_table_kind(L, first) == 0 ||
+          mb_lua_table_kind(L, first) == MB_LUA_PARAMS))
+    return MB_OK;
+  if (given > 0 && (size_t)given > n)
+    return mb_error_fill(&run->error, MB_USAGE,
+        "more values are given than the statement has parameters");
+  if (n > INT32_MAX / 2 || !lua_checkstack(L, (int)n + 8))
+    return too_many(&run->error);
+  lua_settop(L, first - 1 + (int)n);
+  return MB_OK;
+}
+
 mb_status mb_lua_read_params(lua_State *L, mb_lua_run *run, int first)
 {
   const mb_lua_config *config = run->config;
   mb_lua_params *out = &run->params;
+  if (run->fits && !config->is_plain && fit(L, run, first) != MB_OK)
+    return MB_ERROR;
   const int top = lua_gettop(L);
   out->is_fragment = false;
   out->first = first;

@@ -248,28 +248,22 @@ static int session_query_all(lua_State *L)
   return query_list(L, mb_lua_push_named);
 }
 
-/* collect(x, sql, …): {rows =, affected =, id =}, of an entry of a batch. */
-int mb_lua_collect(lua_State *L)
+bool mb_lua_run_give(lua_State *L, mb_lua_run *run)
 {
-  mb_lua_run run;
-  if (!mb_lua_run_start(L, &run))
-    return mb_lua_run_fail(L, &run);
   luaL_checkstack(L, 8, NULL);
   lua_createtable(L, 0, 3);
   lua_newtable(L);
-  if (!collect(L, &run, mb_lua_push_named))
-    return mb_lua_run_fail(L, &run);
+  if (!collect(L, run, mb_lua_push_named))
+    return false;
   lua_setfield(L, -2, "rows");
-  const mb_result *result = mb_stmt_result(run.stmt);
+  const mb_result *result = mb_stmt_result(run->stmt);
   lua_pushinteger(L, affected_of(result));
   lua_setfield(L, -2, "affected");
   if (result->has_last_id) {
     mb_lua_push_int64(L, result->last_id);
     lua_setfield(L, -2, "id");
   }
-  if (!mb_lua_run_end(&run))
-    return mb_lua_run_fail(L, &run);
-  return 1;
+  return true;
 }
 
 /* --- exec_script -------------------------------------------------------- */

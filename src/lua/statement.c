@@ -8,6 +8,7 @@
 #include "binding.h"
 
 #include <limits.h>
+#include <string.h>
 
 /* --- Making ------------------------------------------------------------- */
 
@@ -117,7 +118,12 @@ int mb_lua_source(lua_State *L)
 
 /* --- Many rows ---------------------------------------------------------- */
 
-#define CHUNK_VALUES 1024 /* parameters that are read before they are sent */
+/* Parameters that are read before they are sent: many where the database has a
+ * way of its own for many rows. */
+#define CHUNK_VALUES 1024
+#define CHUNK_VALUES_MANY 65536
+/* Values of a chunk that may lie on the stack, since they have to. */
+#define STACK_VALUES 2048
 #define PILE 16 /* values of a row that may lie on the stack unneeded */
 
 /* Reads row number i of the list at index rows into values. */
@@ -157,39 +163,84 @@ static mb_status read_row(
   return MB_OK;
 }
 
-/* Runs the statement for rows first to last of the list. */
-static mb_status run_chunk(lua_State *L, mb_lua_run *run, int rows,
-    int64_t first, int64_t last, int64_t number, mb_value *values, size_t n)
+/* Rows of a list that are read and run together. */
+typedef struct chunk {
+  int list; /* index */
+  int64_t first, last;
+  int64_t number;   /* of the first one, in an error */
+  mb_value *values; /* of all of them */
+  size_t n;         /* of one */
+  size_t size;      /* of the bytes of those that were read */
+} chunk;
+
+static size_t size_of(const mb_value *values, size_t n)
+{
+  size_t size = 0;
+  for (size_t i = 0; i < n; i++)
+    if (values[i].tag >= MB_TEXT && values[i].tag <= MB_OTHER)
+      size += values[i].as.bytes.size;
+  return size;
+}
+
+/* Reads the rows of a chunk, or its first ones: last is moved to the last one
+ * that was read. */
+static mb_status read_chunk(lua_State *L, mb_lua_run *run, chunk *one)
+{
+  const int top = lua_gettop(L);
+  mb_value *values = one->values;
+  for (int64_t i = one->first; i <= one->last; i++) {
+    if (read_row(L, run, one->list, i, (int)one->n, values) != MB_OK) {
+      run->error.row = one->number + i - one->first;
+      return MB_ERROR;
+    }
+    one->size += size_of(values, one->n);
+    values += one->n;
+    if (lua_gettop(L) - top > STACK_VALUES)
+      one->last = i;
+  }
+  return MB_OK;
+}
+
+/* Runs the statement for the rows of a chunk. */
+static mb_status run_chunk(lua_State *L, mb_lua_run *run, chunk *one)
 {
   const int top = lua_gettop(L);
   mb_lua_run_reads(run, true);
-  for (int64_t i = first; i <= last; i++)
-    if (read_row(L, run, rows, i, (int)n, values + (size_t)(i - first) * n) !=
-        MB_OK) {
-      run->error.row = number + i - first;
-      return MB_ERROR;
-    }
+  if (read_chunk(L, run, one) != MB_OK)
+    return MB_ERROR;
   mb_lua_run_reads(run, false);
   const int64_t since_ns = run->watch.events != 0 ? mb_now_ns() : 0;
-  const mb_status status = mb_stmt_run_many(&run->stmt, run->tx, values, n,
-      (size_t)(last - first + 1), number, &run->config->call, &run->error);
+  const mb_status status = mb_stmt_run_many(&run->stmt, run->tx, one->values,
+      one->n, (size_t)(one->last - one->first + 1), one->number,
+      &run->config->call, &run->error);
   if (run->watch.events != 0)
     run->watch.server_ns += mb_now_ns() - since_ns;
   lua_settop(L, top);
   return status;
 }
 
+static int64_t chunk_rows(const mb_lua_run *run, size_t n)
+{
+  const char *way = mb_conn_capability(run->conn)->bulk_insert;
+  const size_t values = way == NULL || strcmp(way, "prepared") == 0
+                            ? CHUNK_VALUES
+                            : CHUNK_VALUES_MANY;
+  return n < values ? (int64_t)(values / (n + 1)) + 1 : 1;
+}
+
 /* insert_rows(statement, rows, first, last, number): runs the statement once
  * for each of rows[first … last]; number is that of the first in an error.
- * Gives the affected rows and the first generated id. */
+ * Gives the affected rows, the first generated id or nil, and the size of what
+ * was sent. */
 int mb_lua_insert_rows(lua_State *L)
 {
   mb_lua_run run;
   (void)mb_lua_check(L, 1, MB_LUA_STATEMENT);
   luaL_checktype(L, 2, LUA_TTABLE);
-  int64_t first = (int64_t)luaL_checknumber(L, 3);
+  const int64_t first = (int64_t)luaL_checknumber(L, 3);
   const int64_t last = (int64_t)luaL_checknumber(L, 4);
-  int64_t number = (int64_t)luaL_checknumber(L, 5);
+  chunk one = {
+      .list = 2, .first = first, .number = (int64_t)luaL_checknumber(L, 5)};
   const mb_status opened = open_prepared(L, &run);
   run.watch.is_query = true;
   run.watch.rows = -1;
@@ -197,18 +248,19 @@ int mb_lua_insert_rows(lua_State *L)
   if (opened != MB_OK)
     return mb_lua_run_fail(L, &run);
 
-  const size_t n = mb_stmt_n_parameters(run.stmt);
-  const int64_t chunk =
-      n < CHUNK_VALUES ? (int64_t)(CHUNK_VALUES / (n + 1)) + 1 : 1;
-  mb_value *values =
-      lua_newuserdata(L, ((size_t)chunk * n + 1) * sizeof *values);
+  one.n = mb_stmt_n_parameters(run.stmt);
+  int64_t rows = chunk_rows(&run, one.n);
+  if (rows > last - first + 1)
+    rows = last - first + 1;
+  one.values =
+      lua_newuserdata(L, ((size_t)rows * one.n + 1) * sizeof *one.values);
   int64_t affected = 0;
   int64_t id = 0;
   bool has_id = false;
   luaL_checkstack(L, 32, NULL);
-  while (first <= last) {
-    const int64_t to = last - first < chunk ? last : first + chunk - 1;
-    if (run_chunk(L, &run, 2, first, to, number, values, n) == MB_ERROR)
+  while (one.first <= last) {
+    one.last = last - one.first < rows ? last : one.first + rows - 1;
+    if (run_chunk(L, &run, &one) == MB_ERROR)
       return mb_lua_run_fail(L, &run);
     const mb_result *result = mb_stmt_result(run.stmt);
     affected += result->affected > 0 ? result->affected : 0;
@@ -216,17 +268,19 @@ int mb_lua_insert_rows(lua_State *L)
       has_id = true;
       id = result->last_id;
     }
-    number += to - first + 1;
-    first = to + 1;
+    one.number += one.last - one.first + 1;
+    one.first = one.last + 1;
   }
   run.stmt = NULL;
   if (!mb_lua_run_end(&run))
     return mb_lua_run_fail(L, &run);
   lua_pushinteger(L, (lua_Integer)affected);
-  if (!has_id)
-    return 1;
-  mb_lua_push_int64(L, id);
-  return 2;
+  if (has_id)
+    mb_lua_push_int64(L, id);
+  else
+    lua_pushnil(L);
+  lua_pushnumber(L, (lua_Number)one.size);
+  return 3;
 }
 
 /* --- Closing ------------------------------------------------------------ */

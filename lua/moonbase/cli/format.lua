@@ -4,6 +4,7 @@
 --- list with its length in n, finish(count) the number of rows.
 ---@module moonbase.cli.format
 
+local core = require "moonbase.core"
 local text = require "moonbase.cli.text"
 
 local format = {}
@@ -25,6 +26,42 @@ local function is_integer_text(value, column)
   return integer_types[column.type] and value:find "^%-?%d+$" ~= nil
 end
 
+-- --- Values in JSON ------------------------------------------------------------
+
+local escapes = {
+  ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r",
+  ["\t"] = "\\t",
+}
+
+local function json_string(s)
+  return '"' .. s:gsub('[%c"\\]', function(c)
+    return escapes[c] or ("\\u%04x"):format(c:byte())
+  end) .. '"'
+end
+
+local json_value
+
+-- An array, whose elements are of the type before the brackets.
+local function json_list(list, column)
+  local element = { type = column.type and column.type:match "^[^%[]*" }
+  local parts = {}
+  for i, value in ipairs(list) do parts[i] = json_value(value, element) end
+  return "[" .. table.concat(parts, ",") .. "]"
+end
+
+function json_value(value, column)
+  if value == nil or value == core.null then return "null" end
+  if type(value) == "table" then return json_list(value, column) end
+  if type(value) == "boolean" then return tostring(value) end
+  if type(value) == "number" then
+    if value ~= value or value == math.huge or value == -math.huge then return "null" end
+    return text.number(value)
+  end
+  if is_integer_text(value, column) then return value end
+  if is_bytes(value, column) then return '"' .. text.base64(value) .. '"' end
+  return json_string(value)
+end
+
 -- --- CSV (RFC 4180) ------------------------------------------------------------
 
 local function quote(field)
@@ -36,6 +73,7 @@ local function csv_field(value, column, null)
   if value == nil then return null end
   if type(value) == "number" then return text.number(value) end
   if type(value) == "boolean" then return tostring(value) end
+  if type(value) == "table" then return quote(json_list(value, column)) end
   if is_bytes(value, column) then return text.base64(value) end
   if value == "" or value == null or value:find '[",\r\n]' then return quote(value) end
   return value
@@ -62,29 +100,6 @@ function format.csv(write, columns, options)
 end
 
 -- --- JSON ----------------------------------------------------------------------
-
-local escapes = {
-  ['"'] = '\\"', ["\\"] = "\\\\", ["\b"] = "\\b", ["\f"] = "\\f", ["\n"] = "\\n", ["\r"] = "\\r",
-  ["\t"] = "\\t",
-}
-
-local function json_string(s)
-  return '"' .. s:gsub('[%c"\\]', function(c)
-    return escapes[c] or ("\\u%04x"):format(c:byte())
-  end) .. '"'
-end
-
-local function json_value(value, column)
-  if value == nil then return "null" end
-  if type(value) == "boolean" then return tostring(value) end
-  if type(value) == "number" then
-    if value ~= value or value == math.huge or value == -math.huge then return "null" end
-    return text.number(value)
-  end
-  if is_integer_text(value, column) then return value end
-  if is_bytes(value, column) then return '"' .. text.base64(value) .. '"' end
-  return json_string(value)
-end
 
 -- Of two columns with one name the last counts, as in a row of Moonbase's.
 local function json_keys(columns)
@@ -125,6 +140,7 @@ local function cell_text(value, column, null)
   if value == nil then return null end
   if type(value) == "number" then return text.number(value) end
   if type(value) == "boolean" then return tostring(value) end
+  if type(value) == "table" then return text.visible(json_list(value, column)) end
   if is_bytes(value, column) then return text.hex(value) end
   return text.visible(value)
 end

@@ -11,8 +11,8 @@ local listener = {}
 local first_pause, longest_pause = 0.01, 5
 
 -- How long a session may be silent before it is asked whether it is still there, and how
--- long it has for the answer.
-local default_ping, ping_timeout = 60, 5
+-- long it has for the answer at most.
+local default_ping, longest_answer = 60, 5
 
 local Listener = { __name = "moonbase.Listener" }
 Listener.__index = Listener
@@ -70,7 +70,7 @@ local function connect(self)
     core.close_connection(conn)
     error(err, 0)
   end
-  self.conn, self.waiting = conn, unbounded(conn)
+  self.conn, self.waiting, self.heard_at = conn, unbounded(conn), core.now()
 end
 
 local function disconnect(self)
@@ -100,13 +100,17 @@ end
 -- One wait: takes what has come.  Asks a session that has been silent for long whether it
 -- is there: a network that is gone says nothing.
 local function wait(self, deadline)
-  local pause = self.ping
-  if deadline then pause = math.max(0, math.min(pause, deadline - core.now())) end
-  local got = core.command(self.waiting, "notifications", pause):all()
-  if #got == 0 and pause == self.ping then
-    self.conn:with{ timeout = ping_timeout }:ping()
-  end
+  local until_then = self.heard_at + self.ping
+  if deadline then until_then = math.min(until_then, deadline) end
+  local got = core.command(self.waiting, "notifications",
+    math.max(0, until_then - core.now())):all()
   self.queue, self.at = got, 0
+  if got[1] then
+    self.heard_at = core.now()
+  elseif core.now() >= self.heard_at + self.ping then
+    self.conn:with{ timeout = math.min(longest_answer, self.ping) }:ping()
+    self.heard_at = core.now()
+  end
 end
 
 local function next_of_queue(self)
@@ -124,7 +128,8 @@ end
 
 --- The next notification, {channel, payload, pid}, or {connected = true} when the
 --- connection was made: first, and each time after it was lost, with whatever was sent
---- meanwhile.  Waits at most seconds (nil: for ever) and gives nil then.
+--- meanwhile.  Waits at most seconds (nil: for ever), and for the answer of a server that
+--- is asked whether it is there, and gives nil then.
 ---@param seconds? number
 ---@return moonbase.Notification?
 function Listener:next(seconds)
