@@ -218,6 +218,8 @@ lua_specs := $(sort $(wildcard spec/*_spec.lua spec/conformance/*_spec.lua \
   spec/driver/*_spec.lua spec/regress/*_spec.lua))
 c_tests = $(patsubst %.c,$(OBJ)/%,$(filter-out $(c_lua_specs),$(filter %.c,$(SPECS))))
 c_lua_tests = $(patsubst %.c,$(call folder_of,$(1))/obj/%,$(filter $(c_lua_specs),$(SPECS)))
+# Those that the fault driver passes as well, where there is time.
+c_around = $(if $(MB_SOAK),$(filter %/transaction_test %/wait_test %/cancellation_test,$(c_tests)))
 busted := $(shell command -v busted)
 # How an interpreter finds what was built for it.
 with_build = LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
@@ -246,6 +248,7 @@ tested = $(call modules_of,$(1)) $(call folder_of,$(1))/spec/support/thread_host
 test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
 	  $(foreach t,$(c_tests),'$(notdir $(t)): $(WRAP) $(t)') \
+	  $(foreach t,$(c_around),'$(notdir $(t)) with faults around: env MB_FAULT=1 $(WRAP) $(t)') \
 	  $(foreach lua,$(LUAS),$(foreach t,$(call c_lua_tests,$(lua)), \
 	    '$(notdir $(t)) on $(lua): $(WRAP) $(t)')) \
 	  $(if $(filter-out %.c,$(SPECS)),$(foreach lua,$(LUAS), \

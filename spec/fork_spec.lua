@@ -9,7 +9,8 @@ local opening = [[
   local url, driver, series, other_program, n_forks = ...
   local moonbase = require "moonbase"
   local host = require "spec.support.thread_host"
-  host.limit(60)
+  n_forks = tonumber(n_forks)
+  host.limit(60 + n_forks)
   local function fork(fn)
     local pid = host.fork()
     if pid > 0 then return pid end

@@ -75,8 +75,9 @@ describe("an installation", function()
 
   local function has_modules()
     assert.same(list("lua", "", "/share/lua/" .. version), list(prefix, "^/share/lua"))
-    assert.same({ "/lib/lua/" .. version .. "/moonbase/core.so",
-      "/lib/lua/" .. version .. "/moonbase/driver/sqlite.so" }, list(prefix, "^/lib/lua/"))
+    local lib = "/lib/lua/" .. version .. "/moonbase/"
+    assert.same({ lib .. "core.so", lib .. "driver/fault.so", lib .. "driver/sqlite.so" },
+      list(prefix, "^/lib/lua/"))
     assert.equal("42\n", lua("-e " .. quote [[
       print(require("moonbase").open("sqlite::memory:"):query_value("select 6 * 7"))]]))
   end

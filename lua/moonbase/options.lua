@@ -102,8 +102,8 @@ local lists = { init = true, pragma = true, extensions = true }
 
 -- Those that may also stand in the table pool.
 local pool_options = {}
-for name in ([[acquire_timeout check_after_idle idle_timeout leak_after max max_lifetime min_idle reset
-  shed_interval shed_target single_writer sweep_interval]]):gmatch "%S+" do
+for name in ([[acquire_timeout check_after_idle idle_timeout leak_after max max_lifetime min_idle
+  reset shed_interval shed_target single_writer sweep_interval]]):gmatch "%S+" do
   pool_options[name] = true
 end
 

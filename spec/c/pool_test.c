@@ -1,6 +1,8 @@
 /* pool_test.c: lending: who gets which connection, when, and who does not. */
 #include "session.h"
 
+#include "../../src/core/pool.h"
+
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -472,6 +474,9 @@ ONE_WAY(is_disposed_of_by_somebody_else)
   CHECK_INT(td_open_sessions(), 2);
   mb_dispose();
   CHECK_INT(td_open_sessions(), 0);
+  /* Its thread ends by itself. */
+  for (int ms = 0; ms < 5000 && td_open_objects() > 0; ms++)
+    mb_sleep_ns(NS_PER_MS);
   CHECK_INT(td_open_objects(), 0);
   (void)borrowed;
 
@@ -861,6 +866,17 @@ ONE_WAY(keeps_order_among_many_threads)
   CHECK_INT(stats.created - stats.closed, stats.size);
 }
 
+/* After many failures, which nobody waited for, the pauses are long. */
+ONE_WAY(tries_soon_for_who_comes_to_wait)
+{
+  open_with(s, "2", "30");
+  const int64_t since_ns = mb_now_ns();
+  s->pool->failures_in_row = 12;
+  s->pool->next_attempt_ns = since_ns + 60 * NS_PER_SECOND;
+  CHECK_INT(acquire(s), MB_OK);
+  CHECK(mb_now_ns() < since_ns + 30 * NS_PER_SECOND);
+}
+
 EACH_WAY(connects_with_the_password_that_was_said_last)
 {
   const mb_option options[] = {{"asks_password", "true"}, {"max", "2"}};
@@ -928,6 +944,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(disposes_only_of_what_was_dropped),
     CHECK_TEST(outlives_its_references_while_it_is_borrowed),
     CHECK_TEST(counts),
+    CHECK_TEST(tries_soon_for_who_comes_to_wait),
     CHECK_TEST(connects_with_the_password_that_was_said_last),
     CHECK_TEST(does_not_guess_the_password),
     CHECK_TEST(leaves_to_a_parent_what_is_its),

@@ -106,9 +106,9 @@ static void finds_at_once_what_is_no_name(void)
   mb__lookups lookups;
   mb_error error;
   mb_op op = op_within(0);
-  const int before = name_server_count();
   CHECK_INT(mb__lookups_start(&lookups, names, 5, false, &op, &error), MB_DONE);
-  CHECK_INT(name_server_count(), before);
+  for (size_t i = 1; i < 5; i++)
+    CHECK_INT(name_server_count(names[i]), 0);
   if (CHECK_INT(lookups.n_addresses, 4)) {
     CHECK_INT(lookups.addresses[0].lookup, 1);
     CHECK_STRING(lookups.addresses[0].text, "127.0.0.1");
@@ -264,11 +264,10 @@ static void waits_for_the_first_of_several(void)
 static void looks_a_name_up_once_at_a_time(void)
 {
   enum { N = 20 };
-  static const char *const names[] = {"hang.test"};
+  static const char *const names[] = {"hang.once.test"};
   mb__lookups lookups[N];
   mb_error error;
   mb_op op = op_within(60000 * NS_PER_MS);
-  const int before = name_server_count();
   name_server_hang(true);
   for (int i = 0; i < N; i++)
     CHECK_INT(
@@ -276,7 +275,7 @@ static void looks_a_name_up_once_at_a_time(void)
   for (int i = 0; i < N; i += 2)
     mb__lookups_free(&lookups[i]);
   CHECK(name_server_is_hanging(1));
-  CHECK_INT(name_server_count(), before + 1);
+  CHECK_INT(name_server_count(names[0]), 1);
   name_server_hang(false);
   for (int i = 1; i < N; i += 2) {
     struct pollfd fd = {.fd = op.wait.fd, .events = POLLIN};
@@ -287,7 +286,7 @@ static void looks_a_name_up_once_at_a_time(void)
   /* The next one looks anew. */
   CHECK_INT(resolve(&lookups[0], names, 1, &op, &error), MB_DONE);
   mb__lookups_free(&lookups[0]);
-  CHECK_INT(name_server_count(), before + 2);
+  CHECK_INT(name_server_count(names[0]), 2);
 }
 
 /* Nobody waits for what hangs, and nothing is lost when it ends. */

@@ -154,6 +154,8 @@ describe("The fault driver", function()
       } do
         expect.raised("UsageError", text, fault.at, fault, "ping", rule)
       end
+      expect.raised("UsageError", "delay (with an end)", fault.at, fault, "consume",
+        { delay = math.huge })
       expect.raised("UsageError", "no rules for such a slot: pong", fault.at, fault, "pong",
         { lose = true })
       expect.raised("UsageError", "by its name", fault.at, fault, nil, { lose = true })
@@ -347,7 +349,7 @@ describe("The fault driver", function()
     local n = 0
     for slot in body:gmatch "%(%*([%l_]+)%)%(" do
       n = n + 1
-      assert.truthy(table_of:find("WRAP(" .. slot .. ")", 1, true)
+      assert.truthy(table_of:find("X(" .. slot .. ")", 1, true)
         or table_of:find("." .. slot .. " = ", 1, true), slot)
     end
     assert.is_true(n > 50)

@@ -135,12 +135,27 @@ bool mb__pool_lacks_password_locked(const mb_pool *pool)
 
 /* --- Connecting ----------------------------------------------------------- */
 
+/* xorshift64, of George Marsaglia: from 0 to below limit. */
+static int64_t random_locked(mb_pool *pool, int64_t limit)
+{
+  pool->random ^= pool->random << 13;
+  pool->random ^= pool->random >> 7;
+  pool->random ^= pool->random << 17;
+  return limit > 0 ? (int64_t)(pool->random % (uint64_t)limit) : 0;
+}
+
 bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns)
 {
   const bool careful = pool->suspect || pool->failures_in_row > 0;
   return !pool->closed && pool->size < pool->connector->settings.max &&
          !(careful && pool->lists[MB__POOL_CONNECTING].n > 0) &&
          now_ns >= pool->next_attempt_ns;
+}
+
+void mb__pool_hasten_locked(mb_pool *pool, int64_t now_ns)
+{
+  if (pool->next_attempt_ns > now_ns + AWAITED_PAUSE_NS)
+    pool->next_attempt_ns = now_ns + random_locked(pool, AWAITED_PAUSE_NS);
 }
 
 mb_conn *mb__pool_begin_connect_locked(mb_pool *pool)
@@ -159,15 +174,6 @@ mb_conn *mb__pool_begin_connect_locked(mb_pool *pool)
   conn->generation = atomic_load(&pool->generation);
   mb__pool_add_locked(pool, conn);
   return conn;
-}
-
-/* xorshift64, of George Marsaglia: from 0 to below limit. */
-static int64_t random_locked(mb_pool *pool, int64_t limit)
-{
-  pool->random ^= pool->random << 13;
-  pool->random ^= pool->random >> 7;
-  pool->random ^= pool->random << 17;
-  return limit > 0 ? (int64_t)(pool->random % (uint64_t)limit) : 0;
 }
 
 /* The server can be reached: what was known before is history. */

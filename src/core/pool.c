@@ -265,6 +265,7 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
   mb_conn *made = NULL;
   mb__thread_condition(&own.served);
   mb__pool_queue_locked(pool, &own);
+  mb__pool_hasten_locked(pool, since_ns);
 
   while (own.conn == NULL && !own.refused) {
     if (next_left_locked(pool) != NULL) {
@@ -347,7 +348,7 @@ mb_status mb_pool_acquire(mb_pool *pool, const mb_call *call, unsigned flags,
 {
   mb_cancellation *cancellation = call != NULL ? call->cancellation : NULL;
   *out = NULL;
-  mb__pools_dispose();
+  mb__pools_dispose(NULL);
   if (mb__pool_is_inherited(pool))
     return mb__host.fail(error, MB_USAGE,
         "the database was opened before a fork: open it again in the child");

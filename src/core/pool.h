@@ -187,6 +187,8 @@ void mb__pool_refuse_all_locked(mb_pool *pool);
 bool mb__pool_lacks_password_locked(const mb_pool *pool);
 /* True when another attempt to connect may begin now. */
 bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns);
+/* Somebody has come to wait for the next attempt: it is made sooner. */
+void mb__pool_hasten_locked(mb_pool *pool, int64_t now_ns);
 /* Room for a new connection, in MB__POOL_CONNECTING; NULL: out of memory. */
 mb_conn *mb__pool_begin_connect_locked(mb_pool *pool);
 /* Connects, and hands what came of it to who waits, or keeps it idle.  The
@@ -259,8 +261,8 @@ void mb__place_leave_locked(mb_pool *pool);
 
 /* Whether it was opened by the parent of this process. */
 bool mb__pool_is_inherited(const mb_pool *pool);
-/* Works off pools that were dropped while open. */
-void mb__pools_dispose(void);
+/* Works off pools that were dropped while open: that one, or NULL: all. */
+void mb__pools_dispose(mb_pool *only);
 /* Unlocks a pool from which something has gone; frees it when that was the
  * last. */
 void mb__pool_unlock_smaller(mb_pool *pool);

@@ -199,17 +199,6 @@ static mb_pool *make(mb__connector *connector)
   return pool;
 }
 
-static bool are_equal(const mb__connector *a, const mb__connector *b)
-{
-  if (a->driver != b->driver || a->n_options != b->n_options)
-    return false;
-  for (size_t i = 0; i < a->n_options; i++)
-    if (strcmp(a->options[i].name, b->options[i].name) != 0 ||
-        strcmp(a->options[i].value, b->options[i].value) != 0)
-      return false;
-  return true;
-}
-
 /* The pool of this name that is open in this process; NULL: none. */
 static mb_pool *find_named(const char *name)
 {
@@ -248,7 +237,7 @@ static void destroy(mb_pool *pool)
 static mb_status join(
     mb_pool *found, mb_pool *made, mb_pool **out, mb_error *error)
 {
-  const bool same = are_equal(found->connector, made->connector);
+  const bool same = mb__connector_equals(found->connector, made->connector);
   if (same) {
     (void)atomic_fetch_add(&found->refs, 1);
     found->handles++;
@@ -388,14 +377,15 @@ static void await_empty(mb_pool *pool, int64_t deadline_ns)
   }
 }
 
-static void shut(mb_pool *pool, int64_t timeout_ns)
+/* joins: the thread in the background is waited for. */
+static void shut(mb_pool *pool, int64_t timeout_ns, bool joins)
 {
   const int64_t grace_ns = pool->connector->settings.cancel_grace_ns;
   (void)pthread_mutex_lock(&pool->lock);
   pool->closed = true;
   mb__pool_refuse_all_locked(pool);
   (void)pthread_mutex_unlock(&pool->lock);
-  mb__keeper_stop(pool, !mb__pool_is_inherited(pool));
+  mb__keeper_stop(pool, joins && !mb__pool_is_inherited(pool));
 
   mb__pool_tidy(pool);
   close_list(pool, MB__POOL_IDLE);
@@ -422,7 +412,7 @@ static bool give_handle_back(mb_pool *pool)
 void mb_pool_shut(mb_pool *pool, int64_t timeout_ns)
 {
   if (give_handle_back(pool))
-    shut(pool, timeout_ns);
+    shut(pool, timeout_ns, true);
 }
 
 static void give_reference_back(mb_pool *pool)
@@ -465,12 +455,14 @@ void mb_pool_drop(mb_pool *pool)
   (void)pthread_mutex_unlock(&pool->lock);
 }
 
-/* A pool without references, referenced again; NULL: there is none. */
-static mb_pool *find_dropped(void)
+/* A pool without references (that one, or NULL: any), referenced again; NULL:
+ * there is none. */
+static mb_pool *take_dropped(const mb_pool *only)
 {
   (void)pthread_mutex_lock(&pools_lock);
   mb_pool *pool = pools;
-  while (pool != NULL && !atomic_load(&pool->dropped))
+  while (pool != NULL &&
+         ((only != NULL && pool != only) || !atomic_load(&pool->dropped)))
     pool = pool->next;
   if (pool != NULL) {
     atomic_store(&pool->dropped, false);
@@ -482,18 +474,28 @@ static mb_pool *find_dropped(void)
   return pool;
 }
 
-void mb_dispose(void)
+/* The thread in the background ends by itself: it may be in the middle of a
+ * ping, or be disposing of its pool just the same. */
+static void dispose(mb_pool *pool)
 {
-  for (mb_pool *pool; (pool = find_dropped()) != NULL;) {
-    shut(pool, 0);
-    give_reference_back(pool);
-  }
+  shut(pool, 0, false);
+  give_reference_back(pool);
 }
 
-void mb__pools_dispose(void)
+void mb_dispose(void)
 {
-  if (atomic_load_explicit(&n_abandoned, memory_order_relaxed) > 0)
+  for (mb_pool *pool; (pool = take_dropped(NULL)) != NULL;)
+    dispose(pool);
+}
+
+void mb__pools_dispose(mb_pool *only)
+{
+  if (atomic_load_explicit(&n_abandoned, memory_order_relaxed) == 0)
+    return;
+  if (only == NULL)
     mb_dispose();
+  else if (take_dropped(only) != NULL)
+    dispose(only);
 }
 
 /* --- What a pool is ----------------------------------------------------- */
