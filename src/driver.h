@@ -567,7 +567,8 @@ typedef struct mb_capability {
 
   /* Pieces of words, in small letters, by which a text that reads or writes
    * rows may leave something in its session all the same, as a set_config or a
-   * lock; ends with NULL.  NULL: there are none.  Read where there is a reset. */
+   * lock; ends with NULL.  NULL: there are none.  Read where there is a
+   * reset. */
   const char *const *session_words;
 } mb_capability;
 

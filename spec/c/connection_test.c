@@ -584,8 +584,9 @@ EACH_WAY(lends_nothing_that_has_died)
   td.validity = MB_READABLE;
   td_fail(TD_CONSUME, 1, MB_CONNECTION_LOST, MB_CONNECTION_DEAD);
   release(s);
-  CHECK_INT(td_open_sessions(), 0);
   CHECK_INT(acquire(s), MB_OK);
+  CHECK_INT(td_calls(TD_CONNECT), 3);
+  CHECK_INT(td_open_sessions(), 1);
   CHECK_INT(run(s, "put 1"), MB_DONE);
 }
 

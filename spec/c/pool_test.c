@@ -208,6 +208,31 @@ EACH_WAY(serves_first_who_waits_longest)
   CHECK_INT(stats_of(s).released, 5);
 }
 
+ONE_WAY(hands_over_nothing_that_has_died)
+{
+  borrower waiting;
+  open_with(s, "1", LONG);
+  mb_conn *conn = lend(s);
+  start_waiting(s, &waiting, 1, borrow_shortly);
+  td_cut_off(conn, TD_CLOSED);
+  mb_conn_release(conn);
+  end(&waiting);
+  CHECK_INT(waiting.status, MB_OK);
+  CHECK_INT(td_calls(TD_CONNECT), 2);
+  CHECK_INT(stats_of(s).closed_by[MB_CLOSED_DEAD], 1);
+}
+
+/* Looking may cost a call of the system: once a borrow is enough. */
+ONE_WAY(looks_at_a_connection_once_a_borrow)
+{
+  open_with(s, "1", LONG);
+  mb_conn_release(lend(s));
+  const long before = td_calls(TD_IS_VALID);
+  for (int i = 0; i < 10; i++)
+    mb_conn_release(lend(s));
+  CHECK_INT(td_calls(TD_IS_VALID), before + 10);
+}
+
 ONE_WAY(lets_nobody_pass_those_who_wait)
 {
   borrower waiting;
@@ -929,6 +954,8 @@ static const struct check_test tests[] = {
     CHECK_TEST(waits_for_a_while),
     CHECK_TEST(has_as_many_as_the_database_allows),
     CHECK_TEST(serves_first_who_waits_longest),
+    CHECK_TEST(hands_over_nothing_that_has_died),
+    CHECK_TEST(looks_at_a_connection_once_a_borrow),
     CHECK_TEST(lets_nobody_pass_those_who_wait),
     CHECK_TEST(tells_all_who_wait_when_there_is_no_connecting),
     CHECK_TEST(stops_waiting_when_it_is_cancelled),

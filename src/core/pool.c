@@ -92,12 +92,17 @@ static void take_back(mb_pool *pool, mb_conn *conn)
 {
   mb_close_reason reason = MB_CLOSED_DEAD;
   bool fit = mb__conn_clean(conn, &reason);
-  if (fit)
-    fit = mb__pool_is_alive(pool, conn);
   const int64_t now_ns = mb__coarse_ns();
   if (fit && mb__pool_is_too_old(pool, conn, now_ns, &reason))
     fit = false;
   (void)pthread_mutex_lock(&pool->lock);
+  if (fit && pool->first_waiter != NULL) {
+    /* Who waits gets it as it is; who finds it idle looks for himself. */
+    (void)pthread_mutex_unlock(&pool->lock);
+    fit = mb__pool_is_alive(pool, conn);
+    reason = MB_CLOSED_DEAD;
+    (void)pthread_mutex_lock(&pool->lock);
+  }
   pool->stats.released++;
   pool->stats.cache_hits += (int64_t)conn->cache_hits;
   pool->stats.cache_misses += (int64_t)conn->cache_misses;
