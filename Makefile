@@ -263,7 +263,8 @@ conformance: ## what every driver owes: DRIVER=name URL=…
 
 soak: ## what takes long: spec/soak, and the C tests at length
 	$(submake) test MB_SOAK=$(or $(MB_SOAK),1) \
-	  SPECS="$(wildcard spec/soak/*_spec.lua) $(c_specs)"
+	  SPECS="$(wildcard spec/soak/*_spec.lua) spec/threads_spec.lua spec/fork_spec.lua \
+	    spec/driver/sqlite_writer_spec.lua $(c_specs)"
 
 # --- The same, watched --------------------------------------------------------
 
@@ -363,7 +364,7 @@ $(OBJ)/%.tidy: %.c .clang-tidy spec/.clang-tidy $(filter %.h,$(c_files)) | $(hea
 format: ## formats all C
 	clang-format -i $(c_files)
 
-bench: $(foreach lua,lua5.4 luajit lua5.3,$(call modules_of,$(lua))) ## against C, LuaSQL and LuaDBI; ROUNDS=, ONLY=
+bench: $(foreach lua,lua5.4 luajit lua5.3,$(call modules_of,$(lua))) $(archives) ## against C, LuaSQL and LuaDBI; ROUNDS=, ONLY=
 	@lua5.4 bench/run.lua
 
 # For LDoc a class is a type of a module, and what two files define for the module

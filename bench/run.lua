@@ -76,9 +76,15 @@ local function build_meter(lua)
   }
 end
 
-local function build_loops()
-  must(("mkdir -p %s && %s -O2 -o %s/loops bench/loops.c $(pkg-config --cflags --libs sqlite3)")
-    :format(folder, cc, folder))
+-- Builds the programs in C: the loops with SQLite alone, the others with the library.
+local function build_programs()
+  local archives = ("build/lib%s/libmoonbase-sqlite.a build/lib%s/libmoonbase.a"):format(suffix,
+    suffix)
+  for name, with in pairs { loops = "", pool = archives, writers = archives } do
+    must(("mkdir -p %s && %s -std=c11 -D_POSIX_C_SOURCE=200809L -O2 -o %s/%s bench/%s.c %s "
+      .. "$(pkg-config --cflags --libs sqlite3) -lpthread -lm"):format(folder, cc, folder, name,
+      name, with))
+  end
 end
 
 local function make_data()
@@ -116,10 +122,18 @@ end
 
 local function command_of(group, candidate, file)
   if not candidate.lua then
-    return ("%s%s/loops %s %s %d"):format(pinned, folder, candidate.case, file, group.count)
+    return ("%s%s/%s %s %s %d"):format(group.threads and "" or pinned, folder, candidate.program,
+      candidate.case, file, group.count)
   end
   return ("%s %s%s bench/%s.lua %s %s %d %s %d"):format(environment(candidate.lua), pinned,
     candidate.lua, candidate.program, candidate.case, file, group.count, data, group.live or 0)
+end
+
+-- The figures behind the first four of a line: name=value.
+local function read_figures(text)
+  local figures = {}
+  for name, value in text:gmatch "(%S+)=(%S+)" do figures[name] = tonumber(value) end
+  return figures
 end
 
 -- Runs a candidate once.
@@ -130,10 +144,11 @@ local function run(group, candidate)
     must(("rm -f %s %s-wal %s-shm"):format(file, file, file))
   end
   local text = must(command_of(group, candidate, file))
-  local wall, cpu, peak, checksum = text:match "^(%S+) (%S+) (%S+) (%S+)\n$"
+  local wall, cpu, peak, checksum, rest = text:match "^(%S+) (%S+) (%S+) (%S+)([^\n]*)\n$"
   assert(wall, text)
   return {
     wall = tonumber(wall), cpu = tonumber(cpu), peak = tonumber(peak) / 1024, checksum = checksum,
+    figures = read_figures(rest),
   }
 end
 
@@ -197,6 +212,10 @@ end
 
 local lua_names = { ["lua5.4"] = "Lua 5.4", ["lua5.3"] = "Lua 5.3", luajit = "LuaJIT" }
 
+local function lua_name(candidate)
+  return lua_names[candidate.lua] or "C"
+end
+
 local bars, missed = 0, {}
 local greatest_peak, peak_bar = 0, nil
 
@@ -205,7 +224,7 @@ local function verdict(group, candidate, base, value, bar)
   bars = bars + 1
   if value <= bar then return ("bar %.2f ok"):format(bar) end
   missed[#missed + 1] = ("%s: %s, %s: %.2f of %s, bar %.2f"):format(group.id,
-    lua_names[candidate.lua], candidate.name, value, base.name, bar)
+    lua_name(candidate), candidate.name, value, base, bar)
   return ("bar %.2f MISSED"):format(bar)
 end
 
@@ -215,7 +234,7 @@ local function peak_verdict(group, candidate, peak)
   greatest_peak = math.max(greatest_peak, peak)
   if peak <= group.peak_bar then return (" peak memory: bar %d MB ok"):format(group.peak_bar) end
   missed[#missed + 1] = ("%s: %s, %s: %.1f MB, bar %d MB"):format(group.id,
-    lua_names[candidate.lua], candidate.name, peak, group.peak_bar)
+    lua_name(candidate), candidate.name, peak, group.peak_bar)
   return (" peak memory: bar %d MB MISSED"):format(group.peak_bar)
 end
 
@@ -233,17 +252,31 @@ local function note(group, candidate, base, ...)
     number(low), number(high), number(cpu_ratio), number(bar or nil) }, ",")
 end
 
--- What README.md shows: a line for each comparison, a column for each Lua.
-local lines_of, order = {}, {}
+-- What README.md shows: a line for each comparison, a column for each Lua; and a table of
+-- what is in C alone.
+local lines_of, order, c_lines = {}, {}, {}
+
+local function describe_bar(value, bar)
+  return bar and ("%.2f%s"):format(bar, value <= bar and "" or ", missed") or ""
+end
 
 local function tabulate(group, candidate, base, value, cpu, bar)
   local key = ("%s: %s | %s"):format(group.id, candidate.name, base.name)
+  local result = ("%.2f (%.2f) | %s"):format(value, cpu, describe_bar(value, bar))
+  if not candidate.lua then
+    c_lines[#c_lines + 1] = ("| %s | %s |"):format(key, result)
+    return
+  end
   if not lines_of[key] then
     lines_of[key] = {}
     order[#order + 1] = key
   end
-  lines_of[key][candidate.lua] = ("%.2f (%.2f) | %s"):format(value, cpu, bar and
-    ("%.2f%s"):format(bar, value <= bar and "" or ", missed") or "")
+  lines_of[key][candidate.lua] = result
+end
+
+local function tabulate_figure(group, candidate, figure, value)
+  c_lines[#c_lines + 1] = ("| %s: %s, %s | %s | %.2f | %s |"):format(group.id, candidate.name,
+    figure.title, figure.against or "", value, describe_bar(value, figure.bar))
 end
 
 local function markdown()
@@ -254,6 +287,10 @@ local function markdown()
     local line = lines_of[key]
     text[#text + 1] = ("| %s | %s | %s |"):format(key, line["lua5.4"] or " | ",
       line["luajit"] or " | ")
+  end
+  if #c_lines > 0 then
+    text[#text + 1] = "\n| work | against | C | bar |\n|---|---|---|---|\n"
+      .. table.concat(c_lines, "\n")
   end
   if peak_bar then
     text[#text + 1] = ("\nPeak memory of Moonbase while rows are streamed: %.1f MB (bar: %d MB).")
@@ -276,10 +313,33 @@ local function comparisons(group, candidate)
       note(group, candidate, base, value, low, high, cpu, bar)
       tabulate(group, candidate, base, value, cpu, bar)
       lines[#lines + 1] = ("%5.2f (%.2f-%.2f) %5.2f of %-24s %s"):format(value, low, high, cpu,
-        base.name, verdict(group, candidate, base, value, bar))
+        base.name, verdict(group, candidate, base.name, value, bar))
     end
   end
   if #lines == 0 then note(group, candidate) end
+  return lines
+end
+
+-- A figure that a candidate tells of itself: median, least and greatest of the rounds, or of
+-- the ratios to that of another candidate.
+local function figure_of(group, candidate, figure)
+  local base = figure.against and find(group, figure.against, candidate.lua)
+  local list = {}
+  for i, one in ipairs(candidate.runs) do
+    list[i] = one.figures[figure.name] / (base and base.runs[i].figures[figure.name] or 1)
+  end
+  return spread(list)
+end
+
+local function figures(group, candidate)
+  local lines = {}
+  for _, figure in ipairs(candidate.figures or {}) do
+    local value, low, high = figure_of(group, candidate, figure)
+    tabulate_figure(group, candidate, figure, value)
+    lines[#lines + 1] = ("%5.2f (%.2f-%.2f) %s%s  %s"):format(value, low, high, figure.title,
+      figure.against and " of " .. figure.against or "",
+      verdict(group, candidate, figure.title, value, figure.bar))
+  end
   return lines
 end
 
@@ -294,12 +354,13 @@ local function show(group)
   print(("%-8s %-27s %7s %7s %8s   %s"):format("", "", "wall s", "CPU s", "peak MB",
     "ratio of wall times: median (least-greatest), of CPU times"))
   for _, candidate in ipairs(group.candidates) do
-    local who = ("%-8s %-27s"):format(lua_names[candidate.lua] or "C", candidate.name)
+    local who = ("%-8s %-27s"):format(lua_name(candidate), candidate.name)
     if candidate.obstacle then
       print(who .. " left out: " .. candidate.obstacle)
     else
       local peak = spread(column(candidate, "peak"))
       local lines = comparisons(group, candidate)
+      for _, line in ipairs(figures(group, candidate)) do lines[#lines + 1] = line end
       local checksum = candidate.runs[1].checksum
       reference = reference or checksum
       if checksum ~= reference then lines[#lines + 1] = "another checksum: " .. checksum end
@@ -332,7 +393,7 @@ local function write_file(name, text)
   file:close()
 end
 
-build_loops()
+build_programs()
 make_data()
 local machine_line = machine()
 print(machine_line)

@@ -305,7 +305,7 @@ EACH_WAY(drops_what_a_request_beside_it_may_meet)
   const int64_t start_ns = mb_now_ns();
   CHECK_INT(finish(s, s->stmt), MB_OK);
   CHECK(is_in_time(start_ns));
-  CHECK_INT(td_calls(TD_CANCEL_QUERY), 1);
+  CHECK(is_called(TD_CANCEL_QUERY, 1));
   CHECK_INT(run(s, "put 6"), MB_ERROR);
   CHECK_INT(s->error->class, MB_CONNECTION_LOST);
   release(s);
