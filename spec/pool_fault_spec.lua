@@ -298,12 +298,12 @@ describe("A pool whose connections fail", function()
     while db:stats().pings == 0 do
       longest = math.max(longest, seconds(db.query_value, db, "select 1"))
       n = n + 1
-      assert.is_true(core.now() - start < 10)
+      assert.is_true(core.now() - start < 20)
     end
     local took = core.now() - start
-    assert.is_true(took > 4.5 and took < 8, took)
+    assert.is_true(took > 4.5 and took < 10, took)
     assert.is_true(n > 100, n)
-    assert.is_true(longest < 1, longest)
+    assert.is_true(longest < 2.5, longest)
     await("it is closed", function() return db:stats().closed_by.dead == 1 end)
     make_idle(2)
     await("it goes on", function() return fault:calls "ping" > 1 end)

@@ -34,35 +34,17 @@ void mb__pool_suspect(mb_pool *pool, unsigned generation)
   }
 }
 
-bool mb__pool_is_alive(mb_pool *pool, mb_conn *conn)
+bool mb__pool_consume(mb_pool *pool, mb_conn *conn)
 {
   const mb_driver *driver = conn->driver;
   mb_error error;
-  mb_validity validity = driver->is_valid(conn->impl);
-  if (validity == MB_READABLE && driver->consume != NULL) {
-    if (driver->consume(conn->impl, &error) == MB_OK) {
-      validity = driver->is_valid(conn->impl);
-    } else {
-      validity = MB_DEAD;
-      if (!(error.flags & MB_SESSION_ONLY))
-        mb__pool_suspect(pool, conn->generation);
-    }
-  }
-  return validity != MB_DEAD;
-}
-
-bool mb__pool_is_too_old(const mb_pool *pool, const mb_conn *conn,
-    int64_t now_ns, mb_close_reason *reason)
-{
-  if (pool->is_database)
-    return false;
-  if (conn->generation !=
-      atomic_load_explicit(&pool->generation, memory_order_relaxed)) {
-    *reason = MB_CLOSED_GENERATION;
+  if (driver->consume == NULL)
     return true;
-  }
-  *reason = MB_CLOSED_LIFETIME;
-  return now_ns >= conn->retire_ns;
+  if (driver->consume(conn->impl, &error) == MB_OK)
+    return driver->is_valid(conn->impl) != MB_DEAD;
+  if (!(error.flags & MB_SESSION_ONLY))
+    mb__pool_suspect(pool, conn->generation);
+  return false;
 }
 
 bool mb__pool_answers(mb_pool *pool, mb_conn *conn)

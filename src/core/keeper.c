@@ -154,7 +154,7 @@ static void *keep(void *argument)
   if (driver->thread_leave != NULL)
     driver->thread_leave();
   /* A pool without references is closed here, which no finalizer may do. */
-  mb__pools_dispose(pool);
+  mb__pool_dispose(pool);
   (void)pthread_mutex_lock(&pool->lock);
   pool->keeper.running = false;
   mb__pool_unlock_smaller(pool);

@@ -353,7 +353,7 @@ mb_status mb_pool_acquire(mb_pool *pool, const mb_call *call, unsigned flags,
 {
   mb_cancellation *cancellation = call != NULL ? call->cancellation : NULL;
   *out = NULL;
-  mb__pools_dispose(NULL);
+  mb__pools_dispose();
   if (mb__pool_is_inherited(pool))
     return mb__host.fail(error, MB_USAGE,
         "the database was opened before a fork: open it again in the child");

@@ -27,15 +27,8 @@ static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
 static mb_pool *pools;      /* guarded by pools_lock */
 static file *parents_files; /* guarded by pools_lock; never shrinks */
 /* Pools without references that wait for mb__pools_dispose. */
-static atomic_int n_abandoned;
-/* How often this process is a child of one that used the library. */
-static atomic_uint fork_epoch;
-
-bool mb__pool_is_inherited(const mb_pool *pool)
-{
-  return pool->fork_epoch !=
-         atomic_load_explicit(&fork_epoch, memory_order_relaxed);
-}
+atomic_int mb__pools_n_dropped;
+atomic_uint mb__pools_fork_epoch;
 
 /* --- Forks -------------------------------------------------------------- */
 
@@ -102,7 +95,7 @@ static void unlock_all(void)
 static void inherit_all(void)
 {
   note_open_files();
-  (void)atomic_fetch_add(&fork_epoch, 1);
+  (void)atomic_fetch_add(&mb__pools_fork_epoch, 1);
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next) {
     pool->first_waiter = pool->last_waiter = NULL;
     pool->place.first = pool->place.last = NULL;
@@ -119,7 +112,7 @@ static void inherit_all(void)
 mb_status mb__pools_check_file(const char *path, mb_error *error)
 {
   struct stat about;
-  if (path == NULL || atomic_load(&fork_epoch) == 0 || stat(path, &about) != 0)
+  if (path == NULL || atomic_load(&mb__pools_fork_epoch) == 0 || stat(path, &about) != 0)
     return MB_OK;
   (void)pthread_mutex_lock(&pools_lock);
   const file *one = parents_files;
@@ -179,7 +172,7 @@ static mb_pool *make(mb__connector *connector)
   for (size_t i = 0; i < connector->n_options; i++)
     if (strcmp(connector->options[i].name, "name") == 0)
       pool->name = connector->options[i].value;
-  pool->fork_epoch = atomic_load(&fork_epoch);
+  pool->fork_epoch = atomic_load(&mb__pools_fork_epoch);
   pool->connects_at_once =
       connector->driver->resume == NULL && !connector->info.blocks;
   pool->is_database = connector->info.is_the_database;
@@ -450,7 +443,7 @@ void mb_pool_drop(mb_pool *pool)
   pool->keeper.stop = true;
   if (pool->keeper.running)
     (void)pthread_cond_signal(&pool->keeper.wake);
-  (void)atomic_fetch_add(&n_abandoned, 1);
+  (void)atomic_fetch_add(&mb__pools_n_dropped, 1);
   atomic_store(&pool->dropped, true); /* from here on it is anybody's */
   (void)pthread_mutex_unlock(&pool->lock);
 }
@@ -468,7 +461,7 @@ static mb_pool *take_dropped(const mb_pool *only)
     atomic_store(&pool->dropped, false);
     pool->handles = 0; /* nobody finds it by its name */
     (void)atomic_fetch_add(&pool->refs, 1);
-    (void)atomic_fetch_sub(&n_abandoned, 1);
+    (void)atomic_fetch_sub(&mb__pools_n_dropped, 1);
   }
   (void)pthread_mutex_unlock(&pools_lock);
   return pool;
@@ -488,14 +481,10 @@ void mb_dispose(void)
     dispose(pool);
 }
 
-void mb__pools_dispose(mb_pool *only)
+void mb__pool_dispose(mb_pool *pool)
 {
-  if (atomic_load_explicit(&n_abandoned, memory_order_relaxed) == 0)
-    return;
-  if (only == NULL)
-    mb_dispose();
-  else if (take_dropped(only) != NULL)
-    dispose(only);
+  if (take_dropped(pool) != NULL)
+    dispose(pool);
 }
 
 /* --- What a pool is ----------------------------------------------------- */

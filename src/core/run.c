@@ -64,7 +64,7 @@ INLINE mb_status check_parameters(const mb_stmt *stmt, mb_error *error)
 INLINE mb_status place_parameters(mb_stmt *stmt, mb_error *error)
 {
   const mb__scan *scan = &stmt->scan;
-  if (stmt->params != NULL && stmt->params == stmt->places)
+  if (stmt->places_room > 0 && stmt->params == stmt->places)
     return MB_OK; /* a second try */
   if (check_parameters(stmt, error) != MB_OK)
     return MB_ERROR;
