@@ -318,8 +318,8 @@ coverage: ## test, then lines of src/ and drivers/ that were run; FILE=… shows
 
 all_files = $(wildcard $(shell git ls-files -co --exclude-standard 2>/dev/null || \
   find * -path build -prune -o -type f -print))
-c_files := $(wildcard $(addsuffix /*.[ch],src src/core src/lua drivers/* spec/c spec/fuzz bench \
-  examples))
+c_files := $(wildcard $(addsuffix /*.[ch],src src/core src/lua drivers/* spec/c spec/fuzz \
+  spec/support bench examples))
 checkers := format text lua gcc clang exports cppcheck tidy
 lint_lua = $(firstword $(LUAS)) spec/lint.lua
 

@@ -112,7 +112,8 @@ static void inherit_all(void)
 mb_status mb__pools_check_file(const char *path, mb_error *error)
 {
   struct stat about;
-  if (path == NULL || atomic_load(&mb__pools_fork_epoch) == 0 || stat(path, &about) != 0)
+  if (path == NULL || atomic_load(&mb__pools_fork_epoch) == 0 ||
+      stat(path, &about) != 0)
     return MB_OK;
   (void)pthread_mutex_lock(&pools_lock);
   const file *one = parents_files;
