@@ -53,9 +53,9 @@
 #if defined(__GNUC__)
 #  define MB_CHECKED __attribute__((warn_unused_result))
 #  define MB_PRINTF(at, first) __attribute__((format(printf, at, first)))
-/* Of functions for what goes wrong, and conditions that hardly ever hold: the
- * code for it is put elsewhere, so that the rest fits into the processor's
- * cache of instructions. */
+/* Of functions for what goes wrong, and of conditions that hardly ever hold or
+ * lead to what takes long: the code for it stands apart, so that the rest fits
+ * into the processor's cache of instructions. */
 #  define MB_COLD __attribute__((cold))
 #  define MB_RARELY(condition) __builtin_expect(!!(condition), 0)
 #else

@@ -143,8 +143,7 @@ static void a_leak_is_told_once_a_borrow_with_its_note(void)
 
 static void a_time_out_names_the_oldest_borrower(void)
 {
-  static const mb_option options[] = {
-      {"max", "2"}, {"acquire_timeout", "1"}};
+  static const mb_option options[] = {{"max", "2"}, {"acquire_timeout", "1"}};
   mb_conn *conn;
   mb_error error;
   size_t size;

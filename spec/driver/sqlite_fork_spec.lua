@@ -29,7 +29,9 @@ describe("After a fork a file of SQLite", function()
   after_each(files.clean)
 
   local function run(text)
-    local output, status = child.run(opening .. text, { files.path "a.db" })
+    -- What a child leaves to its parent is memory that nobody frees there.
+    local output, status = child.run(opening .. text, { files.path "a.db" },
+      "export ASAN_OPTIONS=detect_leaks=0")
     assert.equal("", output)
     assert.equal(0, status)
   end

@@ -382,9 +382,9 @@ static inline void mb__conn_watch(mb_conn *conn)
 static inline mb_status mb__conn_drive(
     mb_conn *conn, mb_status status, mb_error *error)
 {
-  if ((status == MB_DONE || status == MB_ROW) && !conn->has_alarm)
-    return status;
-  return mb__conn_bring(conn, status, error);
+  if (MB_RARELY((status != MB_DONE && status != MB_ROW) || conn->has_alarm))
+    return mb__conn_bring(conn, status, error);
+  return status;
 }
 
 /* --- statement.c -------------------------------------------------------- */

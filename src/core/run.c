@@ -444,8 +444,8 @@ INLINE mb_status take(
   stmt->tx = tx;
   stmt->retried = false;
   stmt->result_ended = false;
-  if (!mb__conn_is_free(
-          stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
+  if (MB_RARELY(!mb__conn_is_free(
+          stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation)) &&
       mb__conn_bound(stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation,
           error) != MB_OK) {
     mb__conn_leave(stmt->conn, error);

@@ -112,8 +112,14 @@ MB_CHECKED mb_status mb__stmt_end_prepare(
 
 /* --- rows.c ------------------------------------------------------------- */
 
-/* Frees the rows that were read ahead, and the error behind them. */
-void mb__stmt_forget_rows(mb_stmt *stmt);
+/* Forgets the rows that were read ahead, and the error behind them. */
+void mb__stmt_free_rows(mb_stmt *stmt);
+static inline void mb__stmt_forget_rows(mb_stmt *stmt)
+{
+  stmt->at_end = false;
+  if (MB_RARELY(stmt->spool != NULL || stmt->late != NULL))
+    mb__stmt_free_rows(stmt);
+}
 
 /* Nobody will get the rest; it is ended before anything else is run. */
 void mb__stmt_abandon(mb_stmt *stmt);
