@@ -20,8 +20,9 @@ local function descriptors()
   return n
 end
 
--- What an operation may leave in all; the allocator's own rounding is within it.
-local slack_kb = 3000
+-- What an operation may leave in all: the allocator's own rounding, and what up to ten connections
+-- and the pool's thread keep for themselves, of which there may be more later than at first.
+local slack_kb = 16000
 
 local sql = moonbase.sql
 
