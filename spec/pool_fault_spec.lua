@@ -309,6 +309,30 @@ describe("A pool whose connections fail", function()
     await("it goes on", function() return fault:calls "ping" > 1 end)
   end)
 
+  it("that another thread is making as new is waited for, not refused", function()
+    for _, max in ipairs { 10, 1 } do
+      open { acquire_timeout = 20, pool = { max = max, min_idle = 1 } } -- which starts the thread
+      local kept = max > 1 and db:connect()
+      local rollbacks = fault:calls "rollback"
+      fault:at("rollback", { delay = 0.3, times = math.huge })
+      local function forget(depth)
+        if depth > 0 then forget(depth - 1) else db:begin():exec "delete from item" end
+      end
+      forget(20)
+      language.collect()
+      await("the pool's thread rolls back",
+        function() return fault:calls "rollback" > rollbacks end)
+      -- Nobody of this program holds what it needs.
+      local sql = "insert into item (name) values ('a')";
+      (kept or db):exec(sql)
+      db:exec(sql)
+      if kept then
+        kept:close()
+        db:close()
+      end
+    end
+  end)
+
   describe("leaves handles behind", function()
     -- What can be asked of each kind without an error.
     local harmless = {

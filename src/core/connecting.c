@@ -215,6 +215,7 @@ static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
 {
   const int64_t now_ns = mb__coarse_ns();
   (void)pthread_mutex_lock(&pool->lock);
+  pool->n_readers_connecting -= own && !(flags & MB_ACQUIRE_WRITER);
   mb__event_connected_locked(pool, conn, status != MB_OK ? error : NULL);
   if (status != MB_OK) {
     mb__pool_remove_locked(pool, conn);

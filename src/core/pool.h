@@ -115,6 +115,11 @@ struct mb_pool {
     int64_t n_waiting;
   } place;
   int64_t n_writers; /* lent to who took the place before the connection */
+  /* Who acquires, and not to write, and is connecting or pinging for that: is
+   * as good as lent. */
+  int64_t n_readers_connecting, n_readers_pinging;
+  /* Lent only to who tidies them, having been left: they come back soon. */
+  int64_t n_tidying;
 
   /* Shedding: the shortest wait of this interval, and whether that of the last
    * one was too long. */
@@ -167,7 +172,8 @@ static inline int64_t mb__pool_readers_max(const mb_pool *pool)
 static inline bool mb__pool_may_lend_locked(const mb_pool *pool, unsigned flags)
 {
   const int64_t readers = pool->lists[MB__POOL_LENT].n +
-                          pool->lists[MB__POOL_LEFT].n - pool->n_writers;
+                          pool->lists[MB__POOL_LEFT].n - pool->n_writers +
+                          pool->n_readers_connecting + pool->n_readers_pinging;
   return (flags & MB_ACQUIRE_WRITER) || readers < mb__pool_readers_max(pool);
 }
 void mb__pool_lend_locked(mb_pool *pool, mb_conn *conn, pthread_t borrower,
