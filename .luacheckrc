@@ -6,5 +6,6 @@ max_line_length = 100
 self = false
 
 files["spec"] = { std = "min+busted" }
+files["examples/*_spec.lua"] = { std = "min+busted" }
 files["*.rockspec"] = { std = "rockspec" }
 files["config.ld"] = { std = "ldoc" }

@@ -238,6 +238,8 @@ lua_specs := $(sort $(wildcard spec/*_spec.lua spec/conformance/*_spec.lua \
   $(patsubst %,spec/driver/%_*_spec.lua,$(or $(DB),$(drivers))) spec/regress/*_spec.lua))
 c_tests = $(patsubst %.c,$(OBJ)/%,$(filter-out $(c_lua_specs),$(filter %.c,$(SPECS))))
 c_lua_tests = $(patsubst %.c,$(call folder_of,$(1))/obj/%,$(filter $(c_lua_specs),$(SPECS)))
+# Those that the fault driver passes as well, where there is time.
+c_around = $(if $(MB_SOAK),$(filter %/transaction_test %/wait_test %/cancellation_test,$(c_tests)))
 busted := $(shell command -v busted)
 # How an interpreter finds what was built for it.
 with_build = LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
@@ -266,6 +268,7 @@ tested = $(call modules_of,$(1)) $(call folder_of,$(1))/spec/support/thread_host
 test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
 	  $(foreach t,$(c_tests),'$(notdir $(t)): $(WRAP) $(t)') \
+	  $(foreach t,$(c_around),'$(notdir $(t)) with faults around: env MB_FAULT=1 $(WRAP) $(t)') \
 	  $(foreach lua,$(LUAS),$(foreach t,$(call c_lua_tests,$(lua)), \
 	    '$(notdir $(t)) on $(lua): $(WRAP) $(t)')) \
 	  $(if $(filter-out %.c,$(SPECS)),$(foreach lua,$(LUAS), \
@@ -280,7 +283,8 @@ conformance: ## what every driver owes: DRIVER=name URL=…
 
 soak: ## what takes long: spec/soak, and the C tests at length
 	$(submake) test MB_SOAK=$(or $(MB_SOAK),1) \
-	  SPECS="$(wildcard spec/soak/*_spec.lua) $(c_specs)"
+	  SPECS="$(wildcard spec/soak/*_spec.lua) spec/threads_spec.lua spec/fork_spec.lua \
+	    spec/driver/sqlite_writer_spec.lua $(c_specs)"
 
 # --- The same, watched --------------------------------------------------------
 
@@ -334,8 +338,8 @@ coverage: ## test, then lines of src/ and drivers/ that were run; FILE=… shows
 
 all_files = $(wildcard $(shell git ls-files -co --exclude-standard 2>/dev/null || \
   find * -path build -prune -o -type f -print))
-c_files := $(wildcard $(addsuffix /*.[ch],src src/core src/lua drivers/* spec/c spec/fuzz bench \
-  examples))
+c_files := $(wildcard $(addsuffix /*.[ch],src src/core src/lua drivers/* spec/c spec/fuzz \
+  spec/support bench examples))
 checkers := format text lua gcc clang exports cppcheck tidy
 lint_lua = $(firstword $(LUAS)) spec/lint.lua
 
@@ -380,7 +384,7 @@ $(OBJ)/%.tidy: %.c .clang-tidy spec/.clang-tidy $(filter %.h,$(c_files)) | $(hea
 format: ## formats all C
 	clang-format -i $(c_files)
 
-bench: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) ## against C, LuaSQL, LuaDBI, pgmoon; DB=, ROUNDS=, ONLY=
+bench: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) $(archives) ## against C, LuaSQL, LuaDBI, pgmoon; DB=, ROUNDS=, ONLY=
 	@$(call with_build,lua5.4) bench/run.lua
 
 # For LDoc a class is a type of a module, and what two files define for the module

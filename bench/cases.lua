@@ -1,10 +1,12 @@
 --- What is run on each database, and how fast it has to be.
 ---
 --- A group is a list of candidates that do the same work, run in turns.  A
---- candidate is run by `lua FILE CASE` (lua = nil: the loops in C) and compared with
+--- candidate is run by `lua FILE CASE` (lua = nil: a program in C) and compared with
 --- the candidates that `against` names.  A number is the bar, the most that the ratio
 --- of the wall times may be; a table has one for the CPU times too; false stands for a
---- ratio without a bar.
+--- ratio without a bar.  `figures` are numbers that a candidate tells of itself, or their
+--- ratios to those of the candidate that is named in `against`; `bar` is the most that
+--- one may be.
 ---@module bench.cases
 
 local rows = 1000000
@@ -12,6 +14,11 @@ local rows = 1000000
 -- needs: what pkg-config has to know of.
 local function c(case, name, needs)
   return { name = name or "C loop", program = "loops", case = case, needs = needs }
+end
+
+-- A program in C that uses the library, or what it is compared with.
+local function program(name, text, case, against, figures)
+  return { name = text, program = name, case = case, against = against, figures = figures }
 end
 
 local function ours(lua, name, case, against)
@@ -114,11 +121,86 @@ local sqlite = {
       ours("lua5.4", "prepared, a connection", "held_value"),
       ours("lua5.4", "by text, a connection", "held_text", { ["prepared, a connection"] = false }),
       ours("lua5.4", "by text, from the pool", "pool_value",
-        { ["prepared, a connection"] = false }),
+        { ["prepared, a connection"] = 1.6 }),
       ours("luajit", "prepared, a connection", "held_value"),
       ours("luajit", "by text, a connection", "held_text", { ["prepared, a connection"] = false }),
       ours("luajit", "by text, from the pool", "pool_value",
-        { ["prepared, a connection"] = false }),
+        { ["prepared, a connection"] = 1.6 }),
+    },
+  },
+  {
+    id = "pool-borrow",
+    title = "1,000,000 connections borrowed and given back by one thread, from C",
+    count = 1000000,
+    candidates = {
+      program("pool", "lock and unlock", "locks"),
+      program("pool", "12 times, and a poll", "locks-12-poll"),
+      program("pool", "a driver with a flag", "flag", { ["lock and unlock"] = 12 }),
+      program("pool", "a driver with a socket", "socket", { ["12 times, and a poll"] = 1 }),
+    },
+  },
+  {
+    id = "pool-share",
+    title = "8 threads hold 2 connections for 200 us, 10,000 times together, from C",
+    count = 10000,
+    threads = true,
+    candidates = {
+      program("pool", "2 threads, waiting", "wait-alone"),
+      program("pool", "8 threads, waiting", "wait", { ["2 threads, waiting"] = 1.25 }, {
+        { name = "p999_by_median", title = "99.9th percentile of the waits by their median",
+          bar = 20 },
+        { name = "most_by_median", title = "longest wait by the median" },
+      }),
+      program("pool", "2 threads, computing", "compute-alone"),
+      program("pool", "8 threads, computing", "compute", { ["2 threads, computing"] = 1.25 }, {
+        { name = "p999_by_median", title = "99.9th percentile of the waits by their median",
+          bar = 20 },
+        { name = "most_by_median", title = "longest wait by the median" },
+      }),
+    },
+  },
+  {
+    id = "pool-writers",
+    title = "16 threads write 1,000 rows each into one SQLite file, from C",
+    count = 1000,
+    threads = true,
+    writes = true,
+    candidates = {
+      program("writers", "sqlite3_busy_timeout", "plain", nil, {
+        { name = "longest_ms", title = "longest wait, ms" },
+      }),
+      program("writers", "our busy handler", "handler", { ["sqlite3_busy_timeout"] = false }, {
+        { name = "longest_ms", title = "longest wait", against = "sqlite3_busy_timeout" },
+      }),
+      program("writers", "one place to write", "place", { ["sqlite3_busy_timeout"] = 1 / 0.35 }, {
+        { name = "longest_ms", title = "longest wait", against = "sqlite3_busy_timeout",
+          bar = 0.2 },
+        { name = "longest_ms", title = "longest wait, ms" },
+      }),
+    },
+  },
+  {
+    id = "pool-readers",
+    title = "one more thread reads a row each millisecond meanwhile",
+    count = 1000,
+    threads = true,
+    writes = true,
+    candidates = {
+      program("writers", "sqlite3_busy_timeout", "beside-plain", nil, {
+        { name = "read_us", title = "median of the reads, us" },
+        { name = "read_p99_us", title = "99th percentile of the reads, us" },
+      }),
+      program("writers", "our busy handler", "beside-handler", nil, {
+        { name = "read_us", title = "median of the reads, us" },
+        { name = "read_p99_us", title = "99th percentile of the reads, us" },
+      }),
+      program("writers", "one place to write", "beside-place", nil, {
+        { name = "read_alone_us", title = "median of the reads before, us" },
+        { name = "read_us", title = "median of the reads, us" },
+        { name = "read_p99_us", title = "99th percentile of the reads, us" },
+        { name = "read_p99_us", title = "99th percentile of the reads",
+          against = "sqlite3_busy_timeout", bar = 1 },
+      }),
     },
   },
   {

@@ -1,4 +1,5 @@
 --- The databases that are measured: what their programs need, and where their data is.
+--- programs: those in C beside the loops.
 ---
 --- open(loops, pin) makes the data, with the loops in C, where it is not there yet: what
 --- it returns has place(group), what the candidates of a group are given, data, where
@@ -26,6 +27,7 @@ end
 databases.sqlite = {
   title = "SQLite",
   package = "sqlite3",
+  programs = { "pool", "writers" },
   modules = {
     moonbase = "moonbase.driver.sqlite", luasql = "luasql.sqlite3", luadbi = "dbd.sqlite3",
   },
@@ -52,6 +54,7 @@ end
 databases.postgres = {
   title = "PostgreSQL",
   package = "libpq",
+  programs = {},
   modules = {
     moonbase = "moonbase.driver.postgres", luasql = "luasql.postgres", luadbi = "dbd.postgresql",
     pgmoon = "pgmoon",

@@ -44,14 +44,14 @@ local peaks = {}
 
 local function miss(group, candidate, what)
   missed[#missed + 1] = ("%s, %s: %s, %s: %s"):format(group.database, group.id,
-    lua_names[candidate.lua], candidate.name, what)
+    lua_names[candidate.lua] or "C", candidate.name, what)
 end
 
 local function verdict(group, candidate, base, kind, value, bar)
   if not bar then return "" end
   bars = bars + 1
   if value <= bar then return (" %s %.2f ok"):format(kind, bar) end
-  miss(group, candidate, ("%.2f of %s, %s %.2f"):format(value, base.name, kind, bar))
+  miss(group, candidate, ("%.2f of %s, %s %.2f"):format(value, base, kind, bar))
   return (" %s %.2f MISSED"):format(kind, bar)
 end
 
@@ -88,24 +88,41 @@ local function note(group, candidate, base, compared)
     number(compared.cpu_bar) }, ",")
 end
 
--- What README.md shows of a database: a line for each comparison, a column for each Lua.
-local lines_of, order = {}, {}
+-- What README.md shows of a database: a line for each comparison, a column for each Lua; and
+-- a table of what is in C alone.
+local lines_of, order, c_lines = {}, {}, {}
+
+local function tabulate_c(database, line)
+  local list = c_lines[database] or { "\n| work | against | C | bar |", "|---|---|---|---|" }
+  c_lines[database] = list
+  list[#list + 1] = line
+end
 
 local function tabulate(group, candidate, base, compared)
   local key = ("%s: %s | %s"):format(group.id, candidate.name, base.name)
-  local lines = lines_of[group.database] or {}
-  lines_of[group.database] = lines
-  if not lines[key] then
-    lines[key] = {}
-    order[#order + 1] = { database = group.database, key = key }
-  end
   local bar = ""
   if compared.bar then
     bar = ("%.2f"):format(compared.bar)
     if compared.cpu_bar then bar = ("%s (%.2f)"):format(bar, compared.cpu_bar) end
     if compared.missed then bar = bar .. ", missed" end
   end
-  lines[key][candidate.lua] = ("%.2f (%.2f) | %s"):format(compared.wall, compared.cpu, bar)
+  local result = ("%.2f (%.2f) | %s"):format(compared.wall, compared.cpu, bar)
+  if not candidate.lua then
+    return tabulate_c(group.database, ("| %s | %s |"):format(key, result))
+  end
+  local lines = lines_of[group.database] or {}
+  lines_of[group.database] = lines
+  if not lines[key] then
+    lines[key] = {}
+    order[#order + 1] = { database = group.database, key = key }
+  end
+  lines[key][candidate.lua] = result
+end
+
+local function tabulate_figure(group, candidate, figure, value)
+  local bar = figure.bar and ("%.2f%s"):format(figure.bar, value <= figure.bar and "" or ", missed")
+  tabulate_c(group.database, ("| %s: %s, %s | %s | %.2f | %s |"):format(group.id, candidate.name,
+    figure.title, figure.against or "", value, bar or ""))
 end
 
 local function ratios_of(database)
@@ -119,6 +136,7 @@ local function ratios_of(database)
         line["luajit"] or " | ")
     end
   end
+  for _, line in ipairs(c_lines[database] or {}) do text[#text + 1] = line end
   if peaks[database] then
     text[#text + 1] = ("\nPeak memory of Moonbase while rows are streamed: %.1f MB (bar: %d MB).")
       :format(peaks[database].greatest, peaks[database].bar)
@@ -165,8 +183,8 @@ local function compare(group, candidate, base, against)
   tabulate(group, candidate, base, compared)
   return ("%5.2f (%.2f-%.2f) %5.2f of %-24s%s%s"):format(compared.wall, compared.least,
     compared.greatest, compared.cpu, base.name,
-    verdict(group, candidate, base, "bar", compared.wall, bar),
-    verdict(group, candidate, base, "CPU bar", compared.cpu, cpu_bar))
+    verdict(group, candidate, base.name, "bar", compared.wall, bar),
+    verdict(group, candidate, base.name, "CPU bar", compared.cpu, cpu_bar))
 end
 
 -- The lines that compare a candidate with others, the C loop first.
@@ -183,6 +201,27 @@ local function comparisons(group, candidate)
   end
   if #lines == 0 then note(group, candidate, nil, {}) end
   return lines
+end
+
+-- A figure that a candidate tells of itself: median, least and greatest of the rounds, or of
+-- the ratios to that of another candidate.
+local function figure_of(group, candidate, figure)
+  local base = figure.against and find(group, figure.against, candidate.lua)
+  local list = {}
+  for i, one in ipairs(candidate.runs) do
+    list[i] = one.figures[figure.name] / (base and base.runs[i].figures[figure.name] or 1)
+  end
+  return spread(list)
+end
+
+local function add_own_figures(lines, group, candidate)
+  for _, figure in ipairs(candidate.figures or {}) do
+    local value, low, high = figure_of(group, candidate, figure)
+    tabulate_figure(group, candidate, figure, value)
+    lines[#lines + 1] = ("%5.2f (%.2f-%.2f) %s%s %s"):format(value, low, high, figure.title,
+      figure.against and " of " .. figure.against or "",
+      verdict(group, candidate, figure.title, "bar", value, figure.bar))
+  end
 end
 
 -- A line without blanks at its end.
@@ -204,6 +243,7 @@ function figures.show(group)
       local wall, cpu = median(candidate, "wall"), median(candidate, "cpu")
       local peak = median(candidate, "peak")
       local lines = comparisons(group, candidate)
+      add_own_figures(lines, group, candidate)
       local checksum = candidate.runs[1].checksum
       reference = reference or checksum
       if checksum ~= reference then lines[#lines + 1] = "another checksum: " .. checksum end

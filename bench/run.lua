@@ -63,11 +63,20 @@ local function build_meter(lua)
   }
 end
 
-local function build_loops(name)
-  local loops = ("%s/loops_%s"):format(folder, name)
-  shell.must(("mkdir -p %s && %s -O2 -o %s bench/loops_%s.c $(pkg-config --cflags --libs %s)")
-    :format(folder, cc, loops, name, databases[name].package))
-  return loops
+-- Builds the programs in C: the loops with the client library alone, the others with ours.
+local function build_programs(name)
+  local database, built = databases[name], {}
+  local archives = ("build/lib%s/libmoonbase-%s.a build/lib%s/libmoonbase.a"):format(suffix, name,
+    suffix)
+  local function build(program, source, with)
+    built[program] = ("%s/%s"):format(folder, source)
+    shell.must(("mkdir -p %s && %s -std=c11 -D_POSIX_C_SOURCE=200809L -O2 -o %s bench/%s.c %s "
+      .. "$(pkg-config --cflags --libs %s) -lpthread -lm"):format(folder, cc, built[program],
+      source, with, database.package))
+  end
+  build("loops", "loops_" .. name, "")
+  for _, program in ipairs(database.programs) do build(program, program, archives) end
+  return built
 end
 
 -- --- Candidates -----------------------------------------------------------------
@@ -105,20 +114,29 @@ end
 local function command_of(group, candidate, opened)
   local place = shell.quote(opened.place(group))
   if not candidate.lua then
-    return ("%s%s %s %s %d"):format(pinned, opened.loops, candidate.case, place, group.count)
+    return ("%s%s %s %s %d"):format(group.threads and "" or pinned,
+      opened.programs[candidate.program], candidate.case, place, group.count)
   end
   return ("%s %s%s bench/%s.lua %s %s %d %s %d"):format(environment(candidate.lua), pinned,
     candidate.lua, candidate.program, candidate.case, place, group.count,
     shell.quote(opened.data), group.live or 0)
 end
 
+-- The figures behind the first four of a line: name=value.
+local function read_figures(text)
+  local figures = {}
+  for name, value in text:gmatch "(%S+)=(%S+)" do figures[name] = tonumber(value) end
+  return figures
+end
+
 -- Runs a candidate once.
 local function run(group, candidate, opened)
   local text = shell.must(command_of(group, candidate, opened))
-  local wall, cpu, peak, checksum = text:match "^(%S+) (%S+) (%S+) (%S+)\n$"
+  local wall, cpu, peak, checksum, rest = text:match "^(%S+) (%S+) (%S+) (%S+)([^\n]*)\n$"
   assert(wall, text)
   return {
     wall = tonumber(wall), cpu = tonumber(cpu), peak = tonumber(peak) / 1024, checksum = checksum,
+    figures = read_figures(rest),
   }
 end
 
@@ -186,9 +204,9 @@ local text = machine_line:gsub("\n", "; ") .. "\n"
 for _, name in ipairs{ "sqlite", "postgres" } do
   local groups = wanted("DB", name) and groups_of(name) or {}
   if #groups > 0 then
-    local loops = build_loops(name)
-    local opened = databases[name].open(loops, pin_server)
-    opened.loops = loops
+    local programs = build_programs(name)
+    local opened = databases[name].open(programs.loops, pin_server)
+    opened.programs = programs
     print("\n" .. opened.version)
     for _, group in ipairs(groups) do
       run_rounds(group, opened)

@@ -124,6 +124,13 @@ describe("the documentation", function()
     end)
   end)
 
+  it("has examples in its page on testing that are a program that works", function()
+    local path = "doc/testing.md"
+    local blocks = select_blocks(path, "lua")
+    assert.is_true(#blocks > 5)
+    check_output(expected_output(blocks), run(path, program_of(blocks), files.folder()))
+  end)
+
   describe("in its reference", function()
     local text = files.read "doc/api.md"
 
@@ -138,14 +145,19 @@ describe("the documentation", function()
         assert.truthy(type(value) ~= "nil")
       end
       for name in pairs(moonbase.sql) do assert.is_true(has("sql%." .. name), name) end
-      for _, module in ipairs { "sqlite", "commands", "metrics" } do
+      for _, module in ipairs { "sqlite", "commands", "metrics", "testing" } do
         for name in pairs(require("moonbase." .. module)) do
           assert.is_true(has(module .. "%." .. name), name)
         end
       end
       local executor = commands.executor(moonbase.open "sqlite::memory:")
-      for name, value in pairs(getmetatable(executor)) do
-        if type(value) == "function" then assert.is_true(has("executor:" .. name), name) end
+      local fault = require "moonbase.testing".fault(moonbase.open "fault+sqlite::memory:")
+      for prefix, object in pairs { executor = executor, fault = fault } do
+        for name, value in pairs(getmetatable(object)) do
+          if type(value) == "function" and name:sub(1, 2) ~= "__" then
+            assert.is_true(has(prefix .. ":" .. name), name)
+          end
+        end
       end
     end)
 
@@ -241,7 +253,8 @@ describe("the documentation", function()
       return text:sub(first + 1, last)
     end
 
-    for _, folder in ipairs { "src", "src/core", "src/lua", "drivers/sqlite", "lua/moonbase" } do
+    for _, folder in ipairs { "src", "src/core", "src/lua", "drivers/sqlite", "drivers/fault",
+      "lua/moonbase" } do
       it("names every file of " .. folder .. ", and no other", function()
         local part = part_of(folder)
         for name in lfs.dir(folder) do
@@ -257,7 +270,7 @@ describe("the documentation", function()
   end)
 
   local pages = { "README.md", "CHANGELOG.md", "doc/guide.md", "doc/commands.md",
-    "doc/postgres.md", "doc/api.md", "doc/architecture.md", "doc/drivers.md" }
+    "doc/postgres.md", "doc/testing.md", "doc/api.md", "doc/architecture.md", "doc/drivers.md" }
 
   -- How GitHub makes an anchor of a heading.
   local function anchor_of(heading)
@@ -289,7 +302,7 @@ describe("the documentation", function()
       local text = files.read(page)
       for _, word in ipairs { "db:table", "sql.existing", "sql.proposed", "moonbase.schema",
         "migration", "moonbase.history", "moonbase.kv", "moonbase.scheduler",
-        "moonbase.testing", "moonbase.mysql", "replica" } do
+        "moonbase.mysql", "replica" } do
         assert.is_nil(text:find(word, 1, true), page .. ": " .. word)
       end
     end

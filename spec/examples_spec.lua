@@ -203,3 +203,16 @@ describe("examples/commands.lua", function()
     db:close()
   end)
 end)
+
+describe("examples/orders_spec.lua", function()
+  after_each(files.clean)
+
+  it("passes", function()
+    local busted = io.popen "command -v busted"
+    local path = busted:read "*l"
+    busted:close()
+    local output, status, errors = program.run(path, { "examples/orders_spec.lua" })
+    assert.equal(0, status, output .. errors)
+    assert.truthy(output:find("\n7 passed, 0 failed, 0 skipped\n", 1, true), output)
+  end)
+end)

@@ -90,7 +90,7 @@ local columns = { c = 80, h = 80, lua = 100, rockspec = 100 }
 -- Lines of a file: of those that begin with a path (the first that fits).
 local lengths = {
   { "spec/c/", 1000 },
-  { "src/driver.h", 860 },
+  { "src/driver.h", 900 },
   { "src/moonbase.h", 640 },
   { "", 600 },
 }

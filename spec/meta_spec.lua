@@ -3,12 +3,15 @@ local moonbase = require "moonbase"
 local files = require "spec.support.files"
 
 local folder = "lua/moonbase/meta/"
+local names = {
+  "session", "statement", "rows", "tables", "commands", "postgres", "testing"
+}
 
 -- The classes of the definitions: name -> { parent =, methods = set, fields = set }.
 local function read_classes()
   local classes = {}
   local current
-  for _, name in ipairs { "session", "statement", "rows", "tables", "commands", "postgres" } do
+  for _, name in ipairs(names) do
     for line in io.lines(folder .. name .. ".lua") do
       local class, parent = line:match "^%-%-%-@class moonbase%.(%a+):? ?([%a.]*)"
       if class then
@@ -84,6 +87,26 @@ describe("the definitions for editors", function()
     db:close()
   end)
 
+  it("have the methods of a Fault and the options of its rules", function()
+    local db = moonbase.open "fault+sqlite::memory:"
+    local fault = require "moonbase.testing".fault(db)
+    local methods = {}
+    for _, name in ipairs(keys(getmetatable(fault), "function")) do
+      if name:sub(1, 2) ~= "__" then methods[#methods + 1] = name end
+    end
+    assert.same(methods, keys(classes.Fault.methods))
+    assert.same(keys(fault), keys(classes.Fault.fields))
+    local options = { nth = 1, times = 1, sql = "x", delay = 1, fail = "DataError", after = true,
+      code = "x", message = "x", connection_dead = true, transaction_dead = true,
+      retryable = true, sent = true, session_only = true, stale_statement = true }
+    fault:at("execute", options)
+    fault:at("execute", { lose = true })
+    fault:at("is_valid", { answer = "alive" })
+    options.lose, options.answer = true, "alive"
+    assert.same(keys(options), keys(classes.FaultRule.fields))
+    db:close()
+  end)
+
   it("have the options of with", function()
     local db = moonbase.open "sqlite::memory:"
     local values = { timeout = 1, cancel = moonbase.cancellation(), errors = "raise", null = false,
@@ -127,7 +150,7 @@ describe("the definitions for editors", function()
   end)
 
   it("are Lua", function()
-    for _, name in ipairs { "session", "statement", "rows", "tables", "commands", "postgres" } do
+    for _, name in ipairs(names) do
       assert(loadfile(folder .. name .. ".lua"))
     end
   end)

@@ -176,7 +176,7 @@ describe("A pool whose connections fail", function()
     end)
 
     it("costs every user no more than one error", function()
-      open { pool = { max = 6 } }
+      open { pool = { max = 7 } }
       local conns = connect(6)
       fault:lose()
       for i = 1, 6 do
@@ -192,7 +192,7 @@ describe("A pool whose connections fail", function()
       local _, url = ...
       local moonbase, threads = require "moonbase", require "spec.support.threads"
       local core = require "moonbase.core"
-      local db = moonbase.open(url, { name = "faults", pool = { max = 8 } })
+      local db = moonbase.open(url, { name = "faults", pool = { single_writer = false, max = 8 } })
       local conn = db:connect()
       threads.meet("borrowed", 9)
       threads.meet("lost", 9)
@@ -205,7 +205,7 @@ describe("A pool whose connections fail", function()
     ]]
 
     it("users that see it at once cause one probe", function()
-      open { name = "faults", pool = { max = 8 } }
+      open { name = "faults", pool = { single_writer = false, max = 8 } }
       local running = {}
       for i = 1, 8 do running[i] = threads.start(user, i, "fault+sqlite:" .. path) end
       threads.meet("borrowed", 9)
@@ -214,7 +214,10 @@ describe("A pool whose connections fail", function()
       fault:at("connect", { delay = 0.3 })
       threads.meet("lost", 9)
       await("a probe", function() return fault:calls "connect" > before end)
-      await("all wait", function() return db:stats().waiting == 8 end)
+      await("all wait", function()
+        local stats = db:stats()
+        return stats.waiting + stats.connecting == 8
+      end)
       assert.equal(before + 1, fault:calls "connect")
       for i = 1, 8 do
         local class, value, took = running[i]:join()
@@ -227,14 +230,14 @@ describe("A pool whose connections fail", function()
     local waiter = [[
       local _, url = ...
       local moonbase, core = require "moonbase", require "moonbase.core"
-      local db = moonbase.open(url, { name = "down", pool = { max = 2 } })
+      local db = moonbase.open(url, { name = "down", pool = { single_writer = false, max = 2 } })
       local start = core.now()
       local ok, err = pcall(db.query_value, db, "select 1")
       return ok or err.class, not ok and err.message, core.now() - start
     ]]
 
     it("its callers get the connect error within a second, and it recovers", function()
-      open { name = "down", pool = { max = 2 } }
+      open { name = "down", pool = { single_writer = false, max = 2 } }
       local conns = connect(2)
       local running = {}
       for i = 1, 3 do running[i] = threads.start(waiter, i, "fault+sqlite:" .. path) end
@@ -265,7 +268,7 @@ describe("A pool whose connections fail", function()
     end)
 
     it("one that is gone for a moment is noticed by nobody who is not in a call", function()
-      open { pool = { max = 3 } }
+      open { pool = { max = 4 } }
       make_idle(3)
       fault:lose()
       use(connect(3))
@@ -295,22 +298,47 @@ describe("A pool whose connections fail", function()
     while db:stats().pings == 0 do
       longest = math.max(longest, seconds(db.query_value, db, "select 1"))
       n = n + 1
-      assert.is_true(core.now() - start < 10)
+      assert.is_true(core.now() - start < 20)
     end
     local took = core.now() - start
-    assert.is_true(took > 4.5 and took < 8, took)
+    assert.is_true(took > 4.5 and took < 10, took)
     assert.is_true(n > 100, n)
-    assert.is_true(longest < 1, longest)
+    assert.is_true(longest < 2.5, longest)
     await("it is closed", function() return db:stats().closed_by.dead == 1 end)
     make_idle(2)
     await("it goes on", function() return fault:calls "ping" > 1 end)
   end)
 
+  it("that another thread is making as new is waited for, not refused", function()
+    for _, max in ipairs { 10, 1 } do
+      open { acquire_timeout = 20, pool = { max = max, min_idle = 1 } } -- which starts the thread
+      local kept = max > 1 and db:connect()
+      local rollbacks = fault:calls "rollback"
+      fault:at("rollback", { delay = 0.3, times = math.huge })
+      local function forget(depth)
+        if depth > 0 then forget(depth - 1) else db:begin():exec "delete from item" end
+      end
+      forget(20)
+      language.collect()
+      await("the pool's thread rolls back",
+        function() return fault:calls "rollback" > rollbacks end)
+      -- Nobody of this program holds what it needs.
+      local sql = "insert into item (name) values ('a')";
+      (kept or db):exec(sql)
+      db:exec(sql)
+      if kept then
+        kept:close()
+        db:close()
+      end
+    end
+  end)
+
   describe("leaves handles behind", function()
     -- What can be asked of each kind without an error.
     local harmless = {
-      Connection = { "close", "is_closed", "wait_closed", "with" },
-      Transaction = { "is_closed", "on_commit", "on_rollback", "rollback", "wait_closed", "with" },
+      Connection = { "capability", "close", "is_closed", "wait_closed", "with" },
+      Transaction = { "capability", "is_closed", "on_commit", "on_rollback", "rollback",
+        "wait_closed", "with" },
       Statement = { "close", "is_closed", "parameters", "wait_closed" },
       Rows = { "close", "is_closed", "wait_closed", "columns", "arrays", "tuples", "all", "each",
         "next", "one", "next_result" },

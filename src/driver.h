@@ -53,9 +53,16 @@
 #if defined(__GNUC__)
 #  define MB_CHECKED __attribute__((warn_unused_result))
 #  define MB_PRINTF(at, first) __attribute__((format(printf, at, first)))
+/* Of functions for what goes wrong, and of conditions that hardly ever hold or
+ * lead to what takes long: the code for it stands apart, so that the rest fits
+ * into the processor's cache of instructions. */
+#  define MB_COLD __attribute__((cold))
+#  define MB_RARELY(condition) __builtin_expect(!!(condition), 0)
 #else
 #  define MB_CHECKED
 #  define MB_PRINTF(at, first)
+#  define MB_COLD
+#  define MB_RARELY(condition) (condition)
 #endif
 
 /* What a call answers.  MB_OK is another name for "done". */
@@ -560,7 +567,8 @@ typedef struct mb_capability {
 
   /* Pieces of words, in small letters, by which a text that reads or writes
    * rows may leave something in its session all the same, as a set_config or a
-   * lock; ends with NULL.  NULL: there are none.  For those with a reset. */
+   * lock; ends with NULL.  NULL: there are none.  Read where there is a
+   * reset. */
   const char *const *session_words;
 } mb_capability;
 

@@ -76,7 +76,8 @@ const char *mb_error_text(const mb_error *error, mb_field field, size_t *size);
 
 /* Starts an error of a class with a message, as a function of the library
  * would; answers MB_ERROR. */
-mb_status mb_error_fill(mb_error *error, mb_class class, const char *message);
+MB_COLD mb_status mb_error_fill(
+    mb_error *error, mb_class class, const char *message);
 void mb_error_set_text(
     mb_error *error, mb_field field, const char *text, size_t size);
 

@@ -89,8 +89,7 @@ mb_status ft_copy_in_begin(mb_driver_conn *conn, const char *sql, size_t size,
 static mb_status copy_in_put_inside(
     mb_driver_conn *conn, ft_call *call, mb_op *op, mb_error *error)
 {
-  return conn->driver->copy_in_put(
-      conn->inner, call->data, call->n, op, error);
+  return conn->driver->copy_in_put(conn->inner, call->data, call->n, op, error);
 }
 
 mb_status ft_copy_in_put(mb_driver_conn *conn, const char *data, size_t size,
@@ -150,10 +149,10 @@ static mb_status copy_out_get_inside(
 mb_status ft_copy_out_get(mb_driver_conn *conn, const char **data, size_t *size,
     mb_op *op, mb_error *error)
 {
-  const ft_call call = {.slot = ft_slot_copy_out_get,
+  ft_call call = {.slot = ft_slot_copy_out_get,
       .hand_on = copy_out_get_inside,
-      .data_out = data,
-      .size_out = size};
+      .data_out = data};
+  call.size_out = size;
   return ft_run(conn, &call, op, error);
 }
 

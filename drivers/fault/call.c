@@ -3,8 +3,8 @@
  *
  * Before it is handed on, and before its answer is, the rules have their way.
  * A delay is a wait like others, so that the core can end it in time; what the
- * call was given is kept meanwhile.  Around a driver whose calls block it blocks
- * as they do, and is ended by cancel as they are.
+ * call was given is kept meanwhile.  Around a driver whose calls block it
+ * blocks as they do, and is ended by cancel as they are.
  */
 #include "fault.h"
 
@@ -22,8 +22,8 @@ static const char *const slot_names[FT_N_SLOTS] = {
 };
 
 /* Writes the error that a fault is. */
-static mb_status give(mb_driver_conn *conn, ft_slot slot, const ft_fault *fault,
-    mb_error *error)
+static mb_status give(
+    mb_driver_conn *conn, ft_slot slot, const ft_fault *fault, mb_error *error)
 {
   const bool loses = (fault->means & FT_LOSE) != 0;
   if (fault->message[0] != '\0')
@@ -45,9 +45,10 @@ static mb_status give_lost(
     mb_driver_conn *conn, const ft_call *call, mb_error *error)
 {
   const ft_fault fault = {.means = FT_LOSE,
-      .class = call->slot == ft_slot_connect ? MB_CONNECTIVITY
-                                             : MB_CONNECTION_LOST,
-      .flags = MB_SENT};
+      .class =
+          call->slot == ft_slot_connect ? MB_CONNECTIVITY : MB_CONNECTION_LOST,
+      .flags = MB_SENT,
+      .message = "the connection was lost by a fault"};
   return give(conn, call->slot, &fault, error);
 }
 
@@ -130,6 +131,9 @@ static mb_status end(mb_driver_conn *conn, ft_call *call, mb_status status,
 {
   if (call->fault.means & FT_AFTER && status != MB_ERROR)
     return end_run(conn, call, status, op, error);
+  if (call->slot == ft_slot_connect && status != MB_ERROR &&
+      atomic_load(&conn->cancel->inner) == NULL)
+    return conn->host->fail(error, MB_RESOURCE, "out of memory");
   hand_over(conn, call);
   if (call->slot == ft_slot_describe && status != MB_ERROR)
     call->stmt->reads_only = call->prepared->reads_only;
@@ -148,8 +152,6 @@ static mb_status hand_on(
   call->stage = FT_HANDED_ON;
   atomic_store(&conn->cancel->delayed, false);
   const mb_status status = call->hand_on(conn, call, op, error);
-  if (call->slot == ft_slot_connect)
-    ft_take_cancel(conn);
   return status == MB_WAIT ? MB_WAIT : end(conn, call, status, op, error);
 }
 
@@ -286,8 +288,7 @@ mb_status ft_resume(
   }
   if (call->stage == FT_DELAYED)
     return go_on_waiting(conn, call, op, error);
-  const mb_status status =
-      conn->driver->resume(conn->inner, ready, op, error);
+  const mb_status status = conn->driver->resume(conn->inner, ready, op, error);
   if (status == MB_WAIT)
     return MB_WAIT;
   return call->stage == FT_ENDING ? fail(conn, call, error)

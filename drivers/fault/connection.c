@@ -29,18 +29,16 @@ static mb_driver_cancel *make_cancel(const mb_host *host, ft_rules *rules)
   return cancel;
 }
 
-void ft_take_cancel(mb_driver_conn *conn)
-{
-  if (conn->inner != NULL && atomic_load(&conn->cancel->inner) == NULL)
-    atomic_store(
-        &conn->cancel->inner, conn->driver->cancel_handle(conn->inner));
-}
-
 static mb_status connect_inside(
     mb_driver_conn *conn, ft_call *call, mb_op *op, mb_error *error)
 {
-  return conn->driver->connect(
+  const mb_status status = conn->driver->connect(
       conn->connector->inner, call->args, &conn->inner, op, error);
+  /* From its first step on it can be cancelled; NULL: out of memory. */
+  if (conn->inner != NULL)
+    atomic_store(
+        &conn->cancel->inner, conn->driver->cancel_handle(conn->inner));
+  return status;
 }
 
 mb_status ft_connect(mb_driver_connector *connector,
@@ -145,10 +143,9 @@ static mb_status reset_inside(
 mb_status ft_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
     mb_op *op, mb_error *error)
 {
-  const ft_call call = {.slot = ft_slot_reset,
-      .hand_on = reset_inside,
-      .reset_mode = mode,
-      .lost = lost};
+  ft_call call = {
+      .slot = ft_slot_reset, .hand_on = reset_inside, .reset_mode = mode};
+  call.lost = lost;
   return ft_run(conn, &call, op, error);
 }
 

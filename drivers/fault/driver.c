@@ -3,8 +3,9 @@
  *
  * It has the slots that the one inside has, and three more, since a fault may
  * need them: consume, because is_valid may answer MB_READABLE; ping, because a
- * connection may be lost; resume, because any call may be delayed.  open_connector
- * is not told whose it is, so each place for a table has one of its own.
+ * connection may be lost; resume, because any call may be delayed.
+ * open_connector is not told whose it is, so each place for a table has one of
+ * its own.
  */
 #include "driver.h"
 
@@ -34,13 +35,13 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static place places[] = {PLACES(PLACE)};
 #undef PLACE
 
-#define OPEN(number)                                                      \
-  static mb_status open_##number(const mb_host *host,                     \
-      const mb_option *options, size_t n, mb_driver_connector **out,      \
-      mb_connector_info *info, mb_error *error)                           \
-  {                                                                       \
-    return ft_open_connector(                                             \
-        &places[number].inner, host, options, n, out, info, error);       \
+#define OPEN(number)                                                 \
+  static mb_status open_##number(const mb_host *host,                \
+      const mb_option *options, size_t n, mb_driver_connector **out, \
+      mb_connector_info *info, mb_error *error)                      \
+  {                                                                  \
+    return ft_open_connector(                                        \
+        &places[number].inner, host, options, n, out, info, error);  \
   }
 PLACES(OPEN)
 #undef OPEN
@@ -67,6 +68,21 @@ static void name_schemes(place *made)
   made->driver.schemes = scheme != NULL ? made->schemes : NULL;
 }
 
+/* The functions that are there where the one inside has them: X(slot). */
+/* clang-format off */
+#define WRAPPED(X) \
+  X(close_connector) X(reset_db) X(connect) X(close) X(abandon) \
+  X(is_valid) X(reset) X(capability) X(transaction_state) X(prepare) \
+  X(describe) X(execute) X(execute_many) X(fetch) X(fetch_batch) \
+  X(next_result) X(finish) X(close_statement) X(exec_text) X(query_once) \
+  X(pipeline_begin) X(pipeline_sync) X(pipeline_next) X(pipeline_end) \
+  X(copy_in_begin) X(copy_in_put) X(copy_in_end) X(copy_out_begin) \
+  X(copy_out_get) X(copy_out_end) X(begin) X(commit) X(rollback) \
+  X(savepoint) X(release_savepoint) X(rollback_to) X(cancel_handle) \
+  X(cancel) X(release_cancel) X(describe_schema) X(quote_identifier) \
+  X(command)
+/* clang-format on */
+
 static void fill(place *made, open_connector *open)
 {
   const mb_driver *inner = &made->inner;
@@ -92,49 +108,8 @@ static void fill(place *made, open_connector *open)
 
 #define WRAP(slot)         \
   if (inner->slot != NULL) \
-  driver->slot = ft_##slot
-  WRAP(close_connector);
-  WRAP(reset_db);
-  WRAP(connect);
-  WRAP(close);
-  WRAP(abandon);
-  WRAP(is_valid);
-  WRAP(reset);
-  WRAP(capability);
-  WRAP(transaction_state);
-  WRAP(prepare);
-  WRAP(describe);
-  WRAP(execute);
-  WRAP(execute_many);
-  WRAP(fetch);
-  WRAP(fetch_batch);
-  WRAP(next_result);
-  WRAP(finish);
-  WRAP(close_statement);
-  WRAP(exec_text);
-  WRAP(query_once);
-  WRAP(pipeline_begin);
-  WRAP(pipeline_sync);
-  WRAP(pipeline_next);
-  WRAP(pipeline_end);
-  WRAP(copy_in_begin);
-  WRAP(copy_in_put);
-  WRAP(copy_in_end);
-  WRAP(copy_out_begin);
-  WRAP(copy_out_get);
-  WRAP(copy_out_end);
-  WRAP(begin);
-  WRAP(commit);
-  WRAP(rollback);
-  WRAP(savepoint);
-  WRAP(release_savepoint);
-  WRAP(rollback_to);
-  WRAP(cancel_handle);
-  WRAP(cancel);
-  WRAP(release_cancel);
-  WRAP(describe_schema);
-  WRAP(quote_identifier);
-  WRAP(command);
+    driver->slot = ft_##slot;
+  WRAPPED(WRAP)
 #undef WRAP
 }
 

@@ -20,51 +20,53 @@ enum ft_means {
   FT_LOSE = 2,
   FT_FAIL = 4,
   FT_AFTER = 8, /* the last two also when the call has done its work */
-  FT_ANSWER = 16
+  FT_ANSWER = 16,
+  FT_ENDLESS = 32 /* a delay without an end: something else ends it */
 };
 
 #define FT_FALLIBLE (FT_DELAY | FT_LOSE | FT_FAIL | FT_AFTER)
+#define FT_WAITING (FT_FALLIBLE | FT_ENDLESS)
 
 /* The slots that rules may be for: X(slot, what they may want). */
-#define FT_SLOTS(X)                            \
-  X(connect, FT_FALLIBLE)                      \
-  X(close, FT_DELAY)                           \
-  X(is_valid, FT_DELAY | FT_LOSE | FT_ANSWER)  \
-  X(consume, FT_FALLIBLE)                      \
-  X(ping, FT_FALLIBLE)                         \
-  X(reset, FT_FALLIBLE)                        \
-  X(resume, FT_LOSE)                           \
-  X(prepare, FT_FALLIBLE)                      \
-  X(describe, FT_FALLIBLE)                     \
-  X(execute, FT_FALLIBLE)                      \
-  X(execute_many, FT_FALLIBLE)                 \
-  X(fetch, FT_FALLIBLE)                        \
-  X(fetch_batch, FT_FALLIBLE)                  \
-  X(next_result, FT_FALLIBLE)                  \
-  X(finish, FT_FALLIBLE)                       \
-  X(close_statement, FT_DELAY | FT_LOSE)       \
-  X(exec_text, FT_FALLIBLE)                    \
-  X(query_once, FT_FALLIBLE)                   \
-  X(pipeline_begin, FT_FALLIBLE)               \
-  X(pipeline_sync, FT_FALLIBLE)                \
-  X(pipeline_next, FT_FALLIBLE)                \
-  X(pipeline_end, FT_FALLIBLE)                 \
-  X(copy_in_begin, FT_FALLIBLE)                \
-  X(copy_in_put, FT_FALLIBLE)                  \
-  X(copy_in_end, FT_FALLIBLE)                  \
-  X(copy_out_begin, FT_FALLIBLE)               \
-  X(copy_out_get, FT_FALLIBLE)                 \
-  X(copy_out_end, FT_FALLIBLE)                 \
-  X(begin, FT_FALLIBLE)                        \
-  X(commit, FT_FALLIBLE)                       \
-  X(rollback, FT_FALLIBLE)                     \
-  X(savepoint, FT_FALLIBLE)                    \
-  X(release_savepoint, FT_FALLIBLE)            \
-  X(rollback_to, FT_FALLIBLE)                  \
-  X(cancel, FT_DELAY | FT_FAIL)                \
-  X(describe_schema, FT_FALLIBLE)              \
-  X(quote_identifier, FT_FALLIBLE)             \
-  X(command, FT_FALLIBLE)
+#define FT_SLOTS(X)                           \
+  X(connect, FT_WAITING)                      \
+  X(close, FT_DELAY | FT_ENDLESS)             \
+  X(is_valid, FT_DELAY | FT_LOSE | FT_ANSWER) \
+  X(consume, FT_FALLIBLE)                     \
+  X(ping, FT_WAITING)                         \
+  X(reset, FT_WAITING)                        \
+  X(resume, FT_LOSE)                          \
+  X(prepare, FT_WAITING)                      \
+  X(describe, FT_WAITING)                     \
+  X(execute, FT_WAITING)                      \
+  X(execute_many, FT_WAITING)                 \
+  X(fetch, FT_WAITING)                        \
+  X(fetch_batch, FT_WAITING)                  \
+  X(next_result, FT_WAITING)                  \
+  X(finish, FT_WAITING)                       \
+  X(close_statement, FT_DELAY | FT_LOSE)      \
+  X(exec_text, FT_WAITING)                    \
+  X(query_once, FT_WAITING)                   \
+  X(pipeline_begin, FT_FALLIBLE)              \
+  X(pipeline_sync, FT_WAITING)                \
+  X(pipeline_next, FT_WAITING)                \
+  X(pipeline_end, FT_WAITING)                 \
+  X(copy_in_begin, FT_WAITING)                \
+  X(copy_in_put, FT_WAITING)                  \
+  X(copy_in_end, FT_WAITING)                  \
+  X(copy_out_begin, FT_WAITING)               \
+  X(copy_out_get, FT_WAITING)                 \
+  X(copy_out_end, FT_WAITING)                 \
+  X(begin, FT_WAITING)                        \
+  X(commit, FT_WAITING)                       \
+  X(rollback, FT_WAITING)                     \
+  X(savepoint, FT_WAITING)                    \
+  X(release_savepoint, FT_WAITING)            \
+  X(rollback_to, FT_WAITING)                  \
+  X(cancel, FT_DELAY | FT_ENDLESS | FT_FAIL)  \
+  X(describe_schema, FT_WAITING)              \
+  X(quote_identifier, FT_FALLIBLE)            \
+  X(command, FT_WAITING)
 
 typedef enum ft_slot {
 #define FT_CONSTANT(slot, means) ft_slot_##slot,
@@ -162,7 +164,8 @@ struct ft_call {
   mb_driver_stmt **out;
   mb_driver_stmt *made;  /* owned; becomes *out */
   mb_driver_stmt *found; /* the driver's inside */
-  const char *text; /* of statements, savepoints, commands; during a delay: kept */
+  const char
+      *text; /* of statements, savepoints, commands; during a delay: kept */
   size_t size;
   const mb_connect_args *args;
   const mb_value *values;
@@ -220,15 +223,13 @@ struct mb_driver_cancel {
   ft_rules *rules; /* a reference */
   atomic_int refs;
   _Atomic(mb_driver_cancel *) inner; /* NULL: not yet */
-  atomic_bool delayed; /* there is nothing to stop inside */
-  atomic_int asked;    /* 1 + mb_cancel_level, since the call began; or 0 */
+  atomic_bool delayed;               /* there is nothing to stop inside */
+  atomic_int asked; /* 1 + mb_cancel_level, since the call began; or 0 */
 };
 
 /* Whether the connection was lost, by a rule for one of its calls or together
  * with others. */
 bool ft_is_lost(mb_driver_conn *conn);
-/* Asks for the handle inside, once there is a connection inside. */
-void ft_take_cancel(mb_driver_conn *conn);
 
 mb_status ft_connect(mb_driver_connector *connector,
     const mb_connect_args *args, mb_driver_conn **out, mb_op *op,

@@ -88,8 +88,8 @@ static bool contains(
   return false;
 }
 
-void ft_rules_ask(ft_rules *rules, ft_slot slot, const char *text, size_t size,
-    ft_fault *out)
+void ft_rules_ask(
+    ft_rules *rules, ft_slot slot, const char *text, size_t size, ft_fault *out)
 {
   (void)atomic_fetch_add_explicit(&rules->calls[slot], 1, memory_order_relaxed);
   out->means = 0;
@@ -128,14 +128,14 @@ static bool is(const mb_value *value, const char *word)
 static bool has_slot(const ft_rules *rules, ft_slot slot)
 {
   void (*function)(void);
-  memcpy(&function, (const char *)rules->driver + slots[slot].at,
-      sizeof function);
+  memcpy(
+      &function, (const char *)rules->driver + slots[slot].at, sizeof function);
   return function != NULL || slot == ft_slot_consume || slot == ft_slot_ping ||
          slot == ft_slot_resume;
 }
 
-static mb_status read_slot(const ft_rules *rules, const mb_value *value,
-    ft_slot *out, mb_error *error)
+static mb_status read_slot(
+    const ft_rules *rules, const mb_value *value, ft_slot *out, mb_error *error)
 {
   int found = 0;
   while (found < FT_N_SLOTS && !is(value, slots[found].name))
@@ -230,10 +230,9 @@ static mb_status read_act(const ft_rules *rules, const mb_value *value,
 
 static int64_t read_delay_ns(const mb_value *value)
 {
-  const double seconds = value->tag == MB_DOUBLE ? value->as.real
-                         : value->tag == MB_INT64
-                             ? (double)value->as.integer
-                             : 0.0;
+  const double seconds = value->tag == MB_DOUBLE  ? value->as.real
+                         : value->tag == MB_INT64 ? (double)value->as.integer
+                                                  : 0.0;
   return seconds > LONGEST_S ? MB_NEVER : (int64_t)(seconds * NS_PER_SECOND);
 }
 
@@ -268,6 +267,7 @@ static mb_status read_fault(const ft_rules *rules, ft_slot slot,
 {
   fault->delay_ns = read_delay_ns(&values[AT_DELAY]);
   fault->means = (fault->delay_ns > 0 ? FT_DELAY : 0u) |
+                 (fault->delay_ns == MB_NEVER ? FT_ENDLESS : 0u) |
                  (values[AT_AFTER].as.integer ? FT_AFTER : 0u);
   if (read_act(rules, &values[AT_ACT], fault, error) != MB_OK ||
       read_class(rules, &values[AT_CLASS], &fault->class, error) != MB_OK ||
@@ -280,9 +280,11 @@ static mb_status read_fault(const ft_rules *rules, ft_slot slot,
   const unsigned means = slots[slot].means;
   return rules->host->fail(error, MB_USAGE,
       "a rule for %s can have no more than:%s%s%s%s%s", slots[slot].name,
-      means & FT_DELAY ? " delay" : "", means & FT_LOSE ? " lose" : "",
-      means & FT_FAIL ? " fail" : "", means & FT_AFTER ? " after" : "",
-      means & FT_ANSWER ? " answer" : "");
+      means & FT_ENDLESS ? " delay"
+      : means & FT_DELAY ? " delay (with an end)"
+                         : "",
+      means & FT_LOSE ? " lose" : "", means & FT_FAIL ? " fail" : "",
+      means & FT_AFTER ? " after" : "", means & FT_ANSWER ? " answer" : "");
 }
 
 /* --- Commands ----------------------------------------------------------- */

@@ -43,8 +43,8 @@ void ft_close_statement(mb_driver_stmt *stmt)
 {
   mb_driver_conn *conn = stmt->conn;
   ft_fault fault;
-  ft_rules_ask(conn->rules, ft_slot_close_statement, stmt->text, stmt->size,
-      &fault);
+  ft_rules_ask(
+      conn->rules, ft_slot_close_statement, stmt->text, stmt->size, &fault);
   ft_sleep(conn->rules, &fault, MB_NEVER);
   if (fault.means & FT_LOSE)
     conn->lost = true;
@@ -157,10 +157,8 @@ static mb_status fetch_inside(
 mb_status ft_fetch(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error)
 {
-  const ft_call call = {.slot = ft_slot_fetch,
-      .hand_on = fetch_inside,
-      .stmt = stmt,
-      .row = row};
+  const ft_call call = {
+      .slot = ft_slot_fetch, .hand_on = fetch_inside, .stmt = stmt, .row = row};
   return ft_run(stmt->conn, &call, op, error);
 }
 
@@ -298,18 +296,18 @@ static mb_status quote_inside(
     mb_driver_conn *conn, ft_call *call, mb_op *op, mb_error *error)
 {
   (void)op;
-  return conn->driver->quote_identifier(conn->inner, call->text, call->size,
-      call->quoted, call->size_out, error);
+  return conn->driver->quote_identifier(
+      conn->inner, call->text, call->size, call->quoted, call->size_out, error);
 }
 
 mb_status ft_quote_identifier(mb_driver_conn *conn, const char *name,
     size_t size, char *out, size_t *written, mb_error *error)
 {
-  const ft_call call = {.slot = ft_slot_quote_identifier,
+  ft_call call = {.slot = ft_slot_quote_identifier,
       .hand_on = quote_inside,
       .text = name,
-      .size = size,
-      .quoted = out,
-      .size_out = written};
+      .size = size};
+  call.quoted = out;
+  call.size_out = written;
   return ft_run(conn, &call, NULL, error);
 }

@@ -140,12 +140,12 @@ struct mb_driver_cancel {
 enum sl_where { SL_CONNECTING, SL_PREPARING, SL_RUNNING };
 
 /* Reports code, with the connection's latest message.  db may be NULL. */
-mb_status sl_fail(
+MB_COLD mb_status sl_fail(
     mb_driver_conn *conn, int code, enum sl_where where, mb_error *error);
 /* Reports a code of another connection than conn's (a backup's target). */
 mb_status sl_fail_on(mb_driver_conn *conn, sqlite3 *db, int code,
     enum sl_where where, mb_error *error);
-mb_status sl_out_of_memory(const mb_host *host, mb_error *error);
+MB_COLD mb_status sl_out_of_memory(const mb_host *host, mb_error *error);
 
 /* Adds the name of the unique or primary key constraint, which is looked up;
  * the statement that broke it has been reset. */

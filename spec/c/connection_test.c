@@ -107,13 +107,15 @@ EACH_WAY(gives_nobody_a_connection_that_came_too_late)
     return;
   CHECK_INT(open_pool(s, NULL, options, 2), MB_OK);
   for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+    const long before = td_calls(TD_CONNECT);
     settings(s)->connect_timeout_ns = 50 * NS_PER_MS;
     td_fault_add((td_fault){
         .slot = slots[i], .nth = 1, .stall = TD_UNTIL_SHUT, .ends_well = true});
     CHECK_INT(acquire(s), MB_ERROR);
     CHECK_INT(s->error->class, MB_CONNECTIVITY);
     CHECK(flags(s, MB_TIMED_OUT));
-    CHECK_INT(td_open_sessions(), 0);
+    CHECK(is_called(TD_CONNECT, before + 1));
+    CHECK(are_closed());
     settings(s)->connect_timeout_ns = 0;
     td_forgive(); /* it may have been too late for the init statement */
   }
@@ -583,8 +585,9 @@ EACH_WAY(lends_nothing_that_has_died)
   td.validity = MB_READABLE;
   td_fail(TD_CONSUME, 1, MB_CONNECTION_LOST, MB_CONNECTION_DEAD);
   release(s);
-  CHECK_INT(td_open_sessions(), 0);
   CHECK_INT(acquire(s), MB_OK);
+  CHECK_INT(td_calls(TD_CONNECT), 3);
+  CHECK_INT(td_open_sessions(), 1);
   CHECK_INT(run(s, "put 1"), MB_DONE);
 }
 

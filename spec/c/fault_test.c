@@ -19,9 +19,9 @@ typedef struct rule {
 
 static mb_value text_value(const char *text)
 {
-  return text != NULL ? (mb_value){.tag = MB_TEXT,
-                            .as.bytes = {text, strlen(text)}}
-                      : (mb_value){.tag = MB_NULL};
+  return text != NULL
+             ? (mb_value){.tag = MB_TEXT, .as.bytes = {text, strlen(text)}}
+             : (mb_value){.tag = MB_NULL};
 }
 
 static mb_value number_value(int64_t number)
@@ -45,8 +45,8 @@ static mb_status try_rule(session *s, const rule *wanted)
       text_value(wanted->act != NULL ? wanted->act : ""),
       {.tag = MB_BOOL, .as.integer = wanted->after},
       text_value("SerializationError"),
-      text_value(wanted->flags != NULL ? wanted->flags : ""),
-      {.tag = MB_NULL}, {.tag = MB_NULL}};
+      text_value(wanted->flags != NULL ? wanted->flags : ""), {.tag = MB_NULL},
+      {.tag = MB_NULL}};
   return control(s, "fault_at", values, sizeof values / sizeof *values);
 }
 
@@ -55,12 +55,17 @@ static void add_rule(session *s, rule wanted)
   CHECK_INT(try_rule(s, &wanted), MB_OK);
 }
 
+static void forget_rules(session *s)
+{
+  CHECK_INT(control(s, "fault_clear", NULL, 0), MB_OK);
+}
+
 static int64_t calls(session *s, const char *slot)
 {
   const mb_value value = text_value(slot);
   mb_value result;
-  if (!CHECK_INT(mb_pool_control(
-                     s->pool, "fault_calls", &value, 1, &result, fresh(s)),
+  if (!CHECK_INT(
+          mb_pool_control(s->pool, "fault_calls", &value, 1, &result, fresh(s)),
           MB_OK))
     return -1;
   return result.as.integer;
@@ -79,7 +84,8 @@ static void connect_wrapped(session *s)
 
 #define FOR_EVER 1e10
 
-static const mb_call brief = {.timeout_ns = 30 * NS_PER_MS};
+/* Long enough for what comes before a delay, on a busy machine. */
+static const mb_call brief = {.timeout_ns = 200 * NS_PER_MS};
 
 /* --- Nothing is wanted --------------------------------------------------- */
 
@@ -186,6 +192,7 @@ EACH_WAY(ends_a_delay_in_time)
   CHECK_INT(flags(s, MB_CONNECTION_DEAD), 0);
   CHECK_INT(td_calls(TD_EXECUTE), 0);
   s->call = NULL;
+  forget_rules(s);
   CHECK_INT(run(s, "put 1"), MB_DONE);
   CHECK_INT(td_stored(), 1);
 }
@@ -193,36 +200,48 @@ EACH_WAY(ends_a_delay_in_time)
 EACH_WAY(ends_a_delay_between_rows)
 {
   connect_wrapped(s);
-  add_rule(s,
-      (rule){.slot = "fetch", .delay_s = FOR_EVER, .nth = 3, .times = 1});
+  add_rule(
+      s, (rule){.slot = "fetch", .delay_s = FOR_EVER, .nth = 3, .times = 1});
   s->call = &brief;
   CHECK_INT(run(s, "rows 5"), MB_ROW);
   CHECK_INT(count_rest(s, s->stmt), -1);
   CHECK_INT(s->error->class, MB_TIMEOUT);
   s->call = NULL;
+  forget_rules(s);
   CHECK_INT(count_rows(s, "rows 5"), 5);
+}
+
+static void *cancel_later(void *argument)
+{
+  mb_sleep_ns(20 * NS_PER_MS);
+  mb_cancellation_cancel(argument, "enough");
+  return NULL;
 }
 
 EACH_WAY(ends_a_delay_when_cancelled)
 {
   mb_cancellation *stop;
+  pthread_t thread;
   connect_wrapped(s);
-  if (mb_cancellation_open(NULL, &stop, fresh(s)) != MB_OK)
-    abort();
   add_rule(s, (rule){.slot = "execute", .delay_s = FOR_EVER, .times = 1});
-  /* Cancelled as soon as it has begun, by the time-out of nobody. */
-  const mb_call call = {.cancellation = stop, .timeout_ns = 60 * NS_PER_MS};
+  if (mb_cancellation_open(NULL, &stop, fresh(s)) != MB_OK ||
+      pthread_create(&thread, NULL, cancel_later, stop) != 0)
+    abort();
+  const mb_call call = {.cancellation = stop};
   s->call = &call;
   CHECK_INT(run(s, "put 1"), MB_ERROR);
+  CHECK_INT(s->error->class, MB_CANCELED);
   s->call = NULL;
+  (void)pthread_join(thread, NULL);
   CHECK_INT(td_calls(TD_EXECUTE), 0);
   mb_cancellation_close(stop);
+  forget_rules(s);
   CHECK_INT(run(s, "put 1"), MB_DONE);
 }
 
 EACH_WAY(ends_a_delayed_connect)
 {
-  static const mb_option soon = {"connect_timeout", "0.03"};
+  static const mb_option soon = {"connect_timeout", "0.2"};
   wrap(s);
   CHECK_INT(open_pool(s, NULL, &soon, 1), MB_OK);
   add_rule(s, (rule){.slot = "connect", .delay_s = FOR_EVER, .times = 1});
@@ -321,9 +340,11 @@ EACH_WAY(fails_to_connect)
   wrap(s);
   CHECK_INT(open_pool(s, NULL, NULL, 0), MB_OK);
   add_rule(s, (rule){.slot = "connect", .act = "fail", .times = 1});
-  add_rule(s,
-      (rule){
-          .slot = "connect", .act = "fail", .after = true, .nth = 2, .times = 1});
+  add_rule(s, (rule){.slot = "connect",
+                  .act = "fail",
+                  .after = true,
+                  .nth = 2,
+                  .times = 1});
   CHECK_INT(acquire(s), MB_ERROR);
   CHECK_INT(acquire(s), MB_ERROR);
   CHECK_INT(td_calls(TD_CONNECT), 1);
@@ -337,8 +358,8 @@ EACH_WAY(loses_a_connection)
   connect_wrapped(s);
   add_rule(s, (rule){.slot = "execute", .act = "lose", .flags = "sent"});
   CHECK_INT(run(s, "put 1"), MB_ERROR);
-  CHECK_INT(flags(s, MB_CONNECTION_DEAD | MB_SENT),
-      MB_CONNECTION_DEAD | MB_SENT);
+  CHECK_INT(
+      flags(s, MB_CONNECTION_DEAD | MB_SENT), MB_CONNECTION_DEAD | MB_SENT);
   CHECK_INT(run(s, "put 2"), MB_ERROR);
   CHECK_INT(td_calls(TD_EXECUTE), 0);
   release(s);
@@ -352,8 +373,8 @@ EACH_WAY(loses_the_answer)
   CHECK_INT(begin(s, NULL, NULL, &tx), MB_OK);
   s->tx = &tx;
   CHECK_INT(run(s, "put 5"), MB_DONE);
-  add_rule(
-      s, (rule){.slot = "commit", .act = "lose", .after = true, .flags = "sent"});
+  add_rule(s,
+      (rule){.slot = "commit", .act = "lose", .after = true, .flags = "sent"});
   CHECK_INT(commit(s, &tx), MB_ERROR);
   CHECK_INT(flags(s, MB_COMMIT_UNKNOWN | MB_RETRYABLE), MB_COMMIT_UNKNOWN);
   CHECK(td_is_stored(5));

@@ -11,7 +11,9 @@ local db
 local function decode(text) return { text = text } end
 
 local options = {
-  max = 2,
+  -- One for who writes, one for a handle that was forgotten, one more: nothing is to hang on a
+  -- finalizer, which Lua 5.4 gives up when it has no memory to call it.
+  max = 3,
   pragma = { "synchronous = off", "busy_timeout = 100" },
   json = { encode = function() return "[1]" end, decode = decode },
   functions = { twice = function(x) return 2 * x end },
@@ -240,7 +242,7 @@ step(function()
   sqlite.backup(db, copy)
   local reader = sqlite.blob_reader(db, "t", "z", 1)
   assert(reader:read(2) == "\0\1")
-  assert(db:capability().sql and db:stats().max == 2 and db:ping())
+  assert(db:capability().sql and db:stats().max == 3 and db:ping())
 end)
 
 -- Called when there is memory again: everything has been given back and works.

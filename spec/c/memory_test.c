@@ -1,5 +1,6 @@
 /*
- * memory_test.c: the core and the SQLite driver without memory.
+ * memory_test.c: the core, the SQLite driver, and the fault driver around it,
+ * without memory.
  *
  * A script does what a program may do with a database.  It is run with one
  * allocation after the other failing, those of the core and those of SQLite
@@ -9,6 +10,7 @@
  * SQLite has no lookaside memory here, which would spare it allocations, and is
  * shut down after each run, so that its first steps fail as well.
  */
+#include "../../drivers/fault/driver.h"
 #include "../../drivers/sqlite/driver.h"
 #include "../../src/moonbase.h"
 #include "check.h"
@@ -605,14 +607,39 @@ static void use(trial *t)
   mb_conn_release(t->conn);
 }
 
+static const mb_driver *driver; /* that is tried */
+static bool loaded;             /* its description stays for good */
+
+/* Has some calls of the fault driver wait, which takes memory for their texts.
+ */
+static void delay(trial *t)
+{
+  static const char *const slots[] = {"prepare", "exec_text", "command"};
+  const mb_value nothing = {.tag = MB_NULL};
+  const mb_value one = {.tag = MB_INT64, .as.integer = 1};
+  const mb_value moment = {.tag = MB_DOUBLE, .as.real = 1e-6};
+  const mb_value empty = {.tag = MB_TEXT, .as.bytes = {"", 0}};
+  const mb_value class = {.tag = MB_TEXT, .as.bytes = {"DataError", 9}};
+  const mb_value never = {.tag = MB_BOOL};
+  mb_value result;
+  for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+    const mb_value values[] = {
+        {.tag = MB_TEXT, .as.bytes = {slots[i], strlen(slots[i])}}, nothing,
+        one, one, moment, empty, never, class, empty, nothing, nothing};
+    (void)well(t, mb_pool_control(t->pool, "fault_at", values,
+                      sizeof values / sizeof *values, &result, &t->error));
+  }
+}
+
 static void run_all(trial *t)
 {
   const mb_option options[] = {
       {"max", "2"}, {"init", "select 1"}, {"pragma", "synchronous = off"}};
   *t = (trial){.pool = NULL};
-  if (!well(t, mb_pool_open(
-                   mb_driver_sqlite(), url, options, 3, &t->pool, &t->error)))
+  if (!well(t, mb_pool_open(driver, url, options, 3, &t->pool, &t->error)))
     return;
+  if (driver != mb_driver_sqlite())
+    delay(t);
   use(t);
   mb_pool_close(t->pool, 0);
 }
@@ -660,7 +687,6 @@ static void check_file(const trial *t)
  * needed no more than first. */
 static bool fails(size_t first, size_t n)
 {
-  static bool loaded; /* the driver, whose description stays for good */
   static trial t;
   memory_count();
   memory_refuse(first, n);
@@ -710,14 +736,23 @@ static void all_allocations_fail(void)
   fail_each(SIZE_MAX);
 }
 
-static const struct check_test tests[] = {
-    CHECK_TEST(one_allocation_fails), CHECK_TEST(all_allocations_fail)};
+static void the_same_with_faults_around(void)
+{
+  driver = mb_driver_fault(mb_driver_sqlite());
+  loaded = false;
+  fail_each(1);
+  fail_each(SIZE_MAX);
+}
+
+static const struct check_test tests[] = {CHECK_TEST(one_allocation_fails),
+    CHECK_TEST(all_allocations_fail), CHECK_TEST(the_same_with_faults_around)};
 
 int main(void)
 {
   if (!take_over_sqlite() || !make_folder())
     return 1;
   memset(long_text, 'x', sizeof long_text);
+  driver = mb_driver_sqlite();
   const int status = CHECK_RUN(tests);
   (void)rmdir(folder);
   return status;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -21,18 +22,33 @@ static const struct {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t released = PTHREAD_COND_INITIALIZER;
 static bool hangs;
-static int n_hanging, n_looked_up;
 static pthread_t last_thread;
+static struct seen {
+  char name[32];
+  int n, n_hanging;
+} all[32];
 
-static void come_in(bool may_hang)
+/* What is known of a name; the names of a test are few. */
+static struct seen *find_locked(const char *name)
 {
+  struct seen *one = all;
+  while (one->name[0] != '\0' && strcmp(one->name, name) != 0)
+    one++;
+  (void)snprintf(one->name, sizeof one->name, "%s", name);
+  return one;
+}
+
+static void come_in(const char *name)
+{
+  const bool may_hang = strncmp(name, "hang", 4) == 0;
   (void)pthread_mutex_lock(&lock);
-  n_looked_up++;
+  struct seen *seen = find_locked(name);
+  seen->n++;
   last_thread = pthread_self();
-  n_hanging += may_hang;
+  seen->n_hanging += may_hang;
   while (may_hang && hangs)
     (void)pthread_cond_wait(&released, &lock);
-  n_hanging -= may_hang;
+  seen->n_hanging -= may_hang;
   (void)pthread_mutex_unlock(&lock);
 }
 
@@ -41,7 +57,7 @@ static int look_up(const char *name, const char *service,
 {
   /* Without a type of socket an address is given for each. */
   const struct addrinfo numeric = {.ai_flags = AI_NUMERICHOST};
-  come_in(strncmp(name, "hang", 4) == 0);
+  come_in(name);
   if (service != NULL || hints->ai_socktype != SOCK_STREAM)
     return EAI_SERVICE;
   for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
@@ -70,12 +86,12 @@ void name_server_hang(bool wanted)
   (void)pthread_mutex_unlock(&lock);
 }
 
-bool name_server_is_hanging(int n)
+bool name_server_is_hanging(const char *name, int n)
 {
   const struct timespec pause = {.tv_nsec = NS_PER_MS};
   for (int ms = 0; ms < PATIENCE_MS; ms++) {
     (void)pthread_mutex_lock(&lock);
-    const bool are = n_hanging == n;
+    const bool are = find_locked(name)->n_hanging == n;
     (void)pthread_mutex_unlock(&lock);
     if (are)
       return true;
@@ -87,14 +103,15 @@ bool name_server_is_hanging(int n)
 void name_server_forget(void)
 {
   (void)pthread_mutex_lock(&lock);
-  n_hanging = 0;
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    all[i].n_hanging = 0;
   (void)pthread_mutex_unlock(&lock);
 }
 
-int name_server_count(void)
+int name_server_count(const char *name)
 {
   (void)pthread_mutex_lock(&lock);
-  const int n = n_looked_up;
+  const int n = find_locked(name)->n;
   (void)pthread_mutex_unlock(&lock);
   return n;
 }

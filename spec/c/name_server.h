@@ -18,13 +18,13 @@ void name_server_stop(void);
 
 /* Whether names hang from now on; if not, those that do go on. */
 void name_server_hang(bool wanted);
-/* Waits until so many hang; false: it takes too long. */
-bool name_server_is_hanging(int n);
+/* Waits until so many look-ups of a name hang; false: it takes too long. */
+bool name_server_is_hanging(const char *name, int n);
 /* In a child, whose parent may have had some that hang. */
 void name_server_forget(void);
 
-/* How many names were looked up, and by which thread the last one. */
-int name_server_count(void);
+/* How often a name was looked up, and by which thread the last one was. */
+int name_server_count(const char *name);
 pthread_t name_server_thread(void);
 
 #endif

@@ -132,12 +132,13 @@ static bool pinged(model *m, const model_conn *one)
   return false;
 }
 
-/* A connection that a borrower has no more. */
+/* A connection that a borrower has no more.  Nobody waits for it, so nobody
+ * looks before it is lent again. */
 static void model_take_back(model *m, model_conn one)
 {
   mb_close_reason why = MB_CLOSED_DEAD;
   m->stats.released++;
-  if (looks_dead(m, &one) || is_old(m, &one, &why)) {
+  if (one.dead || is_old(m, &one, &why)) {
     forget(m, &one, why);
     return;
   }

@@ -1,6 +1,8 @@
 /* pool_test.c: lending: who gets which connection, when, and who does not. */
 #include "session.h"
 
+#include "../../src/core/pool.h"
+
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -204,6 +206,31 @@ EACH_WAY(serves_first_who_waits_longest)
   CHECK_INT(td_calls(TD_CONNECT), 1);
   CHECK_INT(stats_of(s).acquired, 5);
   CHECK_INT(stats_of(s).released, 5);
+}
+
+ONE_WAY(hands_over_nothing_that_has_died)
+{
+  borrower waiting;
+  open_with(s, "1", LONG);
+  mb_conn *conn = lend(s);
+  start_waiting(s, &waiting, 1, borrow_shortly);
+  td_cut_off(conn, TD_CLOSED);
+  mb_conn_release(conn);
+  end(&waiting);
+  CHECK_INT(waiting.status, MB_OK);
+  CHECK_INT(td_calls(TD_CONNECT), 2);
+  CHECK_INT(stats_of(s).closed_by[MB_CLOSED_DEAD], 1);
+}
+
+/* Looking may cost a call of the system: once a borrow is enough. */
+ONE_WAY(looks_at_a_connection_once_a_borrow)
+{
+  open_with(s, "1", LONG);
+  mb_conn_release(lend(s));
+  const long before = td_calls(TD_IS_VALID);
+  for (int i = 0; i < 10; i++)
+    mb_conn_release(lend(s));
+  CHECK_INT(td_calls(TD_IS_VALID), before + 10);
 }
 
 ONE_WAY(lets_nobody_pass_those_who_wait)
@@ -472,6 +499,9 @@ ONE_WAY(is_disposed_of_by_somebody_else)
   CHECK_INT(td_open_sessions(), 2);
   mb_dispose();
   CHECK_INT(td_open_sessions(), 0);
+  /* Its thread ends by itself. */
+  for (int ms = 0; ms < 5000 && td_open_objects() > 0; ms++)
+    mb_sleep_ns(NS_PER_MS);
   CHECK_INT(td_open_objects(), 0);
   (void)borrowed;
 
@@ -861,6 +891,17 @@ ONE_WAY(keeps_order_among_many_threads)
   CHECK_INT(stats.created - stats.closed, stats.size);
 }
 
+/* After many failures, which nobody waited for, the pauses are long. */
+ONE_WAY(tries_soon_for_who_comes_to_wait)
+{
+  open_with(s, "2", "30");
+  const int64_t since_ns = mb_now_ns();
+  s->pool->failures_in_row = 12;
+  s->pool->next_attempt_ns = since_ns + 60 * NS_PER_SECOND;
+  CHECK_INT(acquire(s), MB_OK);
+  CHECK(mb_now_ns() < since_ns + 30 * NS_PER_SECOND);
+}
+
 EACH_WAY(connects_with_the_password_that_was_said_last)
 {
   const mb_option options[] = {{"asks_password", "true"}, {"max", "2"}};
@@ -913,6 +954,8 @@ static const struct check_test tests[] = {
     CHECK_TEST(waits_for_a_while),
     CHECK_TEST(has_as_many_as_the_database_allows),
     CHECK_TEST(serves_first_who_waits_longest),
+    CHECK_TEST(hands_over_nothing_that_has_died),
+    CHECK_TEST(looks_at_a_connection_once_a_borrow),
     CHECK_TEST(lets_nobody_pass_those_who_wait),
     CHECK_TEST(tells_all_who_wait_when_there_is_no_connecting),
     CHECK_TEST(stops_waiting_when_it_is_cancelled),
@@ -928,6 +971,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(disposes_only_of_what_was_dropped),
     CHECK_TEST(outlives_its_references_while_it_is_borrowed),
     CHECK_TEST(counts),
+    CHECK_TEST(tries_soon_for_who_comes_to_wait),
     CHECK_TEST(connects_with_the_password_that_was_said_last),
     CHECK_TEST(does_not_guess_the_password),
     CHECK_TEST(leaves_to_a_parent_what_is_its),

@@ -526,9 +526,8 @@ mb_status td_finish(
   mb_driver_conn *conn = stmt->conn;
   td_fault fault = td_enter(conn, TD_FINISH, false);
   td_check_borrowed(stmt);
-  if (td.asks && mode == MB_FINISH_CANCEL && td.waits == 0 &&
-      fault.stall == TD_UNTIL_NOTHING) {
-    fault.stall = TD_UNTIL_ASKED;
+  if (td.asks && mode == MB_FINISH_CANCEL && fault.stall == TD_UNTIL_NOTHING) {
+    fault.stall = td.waits == 0 ? TD_UNTIL_ASKED : TD_UNTIL_NOTHING;
     fault.ends_well = true;
   }
   if (mode == MB_FINISH_CANCEL && !td_only_reads(&stmt->program))

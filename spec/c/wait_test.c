@@ -70,7 +70,9 @@ static void start_rows(session *s, const mb_call *call, const char *sql)
     s->call = call;
     const mb_status status = run(s, sql);
     s->call = NULL;
-    if (status == MB_ROW)
+    /* It may have been lost while its rows came. */
+    if (status == MB_ROW &&
+        drive(s, mb_conn_ping(s->conn, NULL, fresh(s))) == MB_OK)
       return;
     start_anew(s, &tries);
   }
@@ -153,7 +155,7 @@ EACH_WAY(takes_an_answer_that_comes_after_all)
   CHECK_INT(put(s, 4), MB_DONE);
   /* It takes longer than its time, and the asking even longer. */
   td.wake = TD_BY_THREAD;
-  td.waits = TIMEOUT_MS + 10;
+  td.waits = td.deaf ? 1000 : TIMEOUT_MS + 10;
   td.cancel_ms = 30;
   const int64_t start_ns = mb_now_ns();
   const mb_status status = put_briefly(s, 5);
@@ -204,12 +206,15 @@ EACH_WAY(does_not_wait_for_ever_for_a_request_to_stop)
   /* The call ends by itself, in the time of grace. */
   td.wake = TD_BY_THREAD;
   td.waits = TIMEOUT_MS + 10;
-  const int64_t start_ns = mb_now_ns();
-  const mb_status status = put_briefly(s, 5);
+  mb_status status;
+  do { /* until somebody has noticed in time */
+    const int64_t start_ns = mb_now_ns();
+    status = put_briefly(s, 5);
+    CHECK(is_in_time(start_ns));
+  } while (status == MB_DONE && td.deaf && td_calls(TD_CANCEL_QUERY) == 0);
   td.waits = 0;
-  CHECK(is_in_time(start_ns));
   CHECK(status == MB_DONE || s->error->class == MB_TIMEOUT);
-  CHECK(td_is_stored(5) == (status == MB_DONE));
+  CHECK(td_is_stored(5) || status != MB_DONE);
   /* But nothing more is sent. */
   CHECK_INT(run(s, "put 6"), MB_ERROR);
   CHECK_INT(s->error->class, MB_CONNECTION_LOST);
@@ -256,7 +261,7 @@ EACH_WAY(asks_when_telling_does_not_help)
   CHECK_INT(s->error->class, MB_TIMEOUT);
   CHECK(flags(s, MB_CONNECTION_DEAD));
   CHECK(is_in_time(start_ns));
-  CHECK_INT(td_calls(TD_CANCEL_QUERY), 1);
+  CHECK(is_called(TD_CANCEL_QUERY, 1));
   CHECK_INT(td_calls(TD_CANCEL_SOCKET), 1);
   check_aftermath(s);
 }
@@ -300,7 +305,7 @@ EACH_WAY(drops_what_a_request_beside_it_may_meet)
   const int64_t start_ns = mb_now_ns();
   CHECK_INT(finish(s, s->stmt), MB_OK);
   CHECK(is_in_time(start_ns));
-  CHECK_INT(td_calls(TD_CANCEL_QUERY), 1);
+  CHECK(is_called(TD_CANCEL_QUERY, 1));
   CHECK_INT(run(s, "put 6"), MB_ERROR);
   CHECK_INT(s->error->class, MB_CONNECTION_LOST);
   release(s);
@@ -316,6 +321,7 @@ EACH_WAY(bounds_a_call_that_asks)
     return;
   connect_with(s, &impatient, 1);
   start_rows(s, &brief, "rows 2");
+  const long before = td_calls(TD_CANCEL_SOCKET);
   td.asks = true;
   td.cancel_hangs = true;
   td_stall(TD_FINISH, 1, TD_UNTIL_SHUT);
@@ -324,7 +330,7 @@ EACH_WAY(bounds_a_call_that_asks)
   CHECK_INT(s->error->class, MB_TIMEOUT);
   CHECK(flags(s, MB_CONNECTION_DEAD));
   CHECK(is_in_time(start_ns));
-  CHECK_INT(td_calls(TD_CANCEL_SOCKET), 1);
+  CHECK_INT(td_calls(TD_CANCEL_SOCKET), before + 1);
   td_unhang();
   check_aftermath(s);
 }
@@ -492,12 +498,14 @@ EACH_WAY(bounds_connecting)
   for (td_until until = TD_UNTIL_ASKED; until <= TD_UNTIL_END; until++) {
     if (until > TD_UNTIL_ASKED && td.blocks)
       continue;
+    const long before = td_calls(TD_CONNECT);
     td_stall(TD_CONNECT, 1, until);
     const int64_t start_ns = mb_now_ns();
     CHECK_INT(acquire(s), MB_ERROR);
     CHECK_INT(s->error->class, MB_CONNECTIVITY);
     CHECK(flags(s, MB_TIMED_OUT));
     CHECK(is_in_time(start_ns));
+    CHECK(is_called(TD_CONNECT, before + 1));
     CHECK(are_closed());
   }
   CHECK_INT(td_calls(TD_CANCEL_QUERY), 0);

@@ -154,6 +154,8 @@ describe("The fault driver", function()
       } do
         expect.raised("UsageError", text, fault.at, fault, "ping", rule)
       end
+      expect.raised("UsageError", "delay (with an end)", fault.at, fault, "consume",
+        { delay = math.huge })
       expect.raised("UsageError", "no rules for such a slot: pong", fault.at, fault, "pong",
         { lose = true })
       expect.raised("UsageError", "by its name", fault.at, fault, nil, { lose = true })
@@ -231,9 +233,9 @@ describe("The fault driver", function()
 
   describe("delays a call", function()
     it("for a while", function()
-      fault:at("execute", { delay = 0.05 })
-      assert.is_true(seconds(insert, db, "a") >= 0.05)
-      assert.is_true(seconds(insert, db, "b") < 0.05)
+      fault:at("execute", { delay = 0.3 })
+      assert.is_true(seconds(insert, db, "a") >= 0.3)
+      assert.is_true(seconds(insert, db, "b") < 0.3)
       assert.same({ "a", "b" }, names())
     end)
 
@@ -249,7 +251,7 @@ describe("The fault driver", function()
         local err = expect.raised("TimeoutError", nil, insert, hasty, "a")
         assert.is_false(err.connection_dead)
       end)
-      assert.is_true(took >= 0.05 and took < 1.5, took)
+      assert.is_true(took >= 0.05 and took < 5, took)
       fault:clear()
       assert.same({}, names())
       assert.equal(1, db:stats().created)
@@ -274,7 +276,7 @@ describe("The fault driver", function()
         local err = expect.raised("ConnectivityError", nil, slow.ping, slow)
         assert.equal("TimeoutError", err.cause.class)
       end)
-      assert.is_true(took >= 0.05 and took < 1.5, took)
+      assert.is_true(took >= 0.05 and took < 5, took)
       assert.is_true(slow:ping())
       slow:close()
     end)
@@ -347,7 +349,7 @@ describe("The fault driver", function()
     local n = 0
     for slot in body:gmatch "%(%*([%l_]+)%)%(" do
       n = n + 1
-      assert.truthy(table_of:find("WRAP(" .. slot .. ")", 1, true)
+      assert.truthy(table_of:find("X(" .. slot .. ")", 1, true)
         or table_of:find("." .. slot .. " = ", 1, true), slot)
     end
     assert.is_true(n > 50)

@@ -20,8 +20,10 @@ local function descriptors()
   return n
 end
 
--- What an operation may leave in all; the allocator's own rounding is within it.
-local slack_kb = 3000
+-- What operations may leave in all: the allocator's own rounding, and what up to ten connections
+-- and the pool's thread keep for themselves (about 8 MB each for large results that are left; the
+-- sum stands still after some ten thousand).
+local slack_kb = 40000
 
 local sql = moonbase.sql
 

@@ -5,7 +5,8 @@
  *   start(text, …)   runs a text in a new Lua state on a new thread
  *   join(thread)     waits for its end: true and its results, or false and the
  *                    error
- *   meet(name, n)    waits until n callers of the process have come
+ *   meet(name, n)    waits until n callers of the process have come, and raises
+ *                    an error when they do not within a minute
  *   fork()           0 in the child
  *   wait(pid)        the status of a child, or nil and the signal that ended it
  *   leave(status)    ends the process at once, as a crash does
@@ -13,6 +14,7 @@
  *
  * Texts take and give nil, booleans, numbers and strings.
  */
+#include <errno.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -25,10 +27,13 @@
 #include <string.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define METATABLE "moonbase.spec.thread"
 #define MOST_VALUES 32
+/* One that has failed comes no more. */
+#define MEET_LIMIT_S 60
 
 __attribute__((visibility("default"))) int luaopen_spec_support_thread_host(
     lua_State *L);
@@ -281,9 +286,18 @@ static int host_meet(lua_State *L)
     one->round++;
     (void)pthread_cond_broadcast(&came);
   }
-  while (one->round == round)
-    (void)pthread_cond_wait(&came, &lock);
+  struct timespec until;
+  (void)clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += MEET_LIMIT_S;
+  bool all_here = true;
+  while (one->round == round && all_here)
+    all_here = pthread_cond_timedwait(&came, &lock, &until) != ETIMEDOUT ||
+               one->round != round;
+  if (!all_here)
+    one->here--;
   (void)pthread_mutex_unlock(&lock);
+  if (!all_here)
+    return luaL_error(L, "not everybody has come to \"%s\"", name);
   return 0;
 }
 

@@ -196,10 +196,13 @@ void mb__cancellation_unlisten(mb__listener *listener)
 
 int mb__cancellation_fd(mb_cancellation *cancellation)
 {
+  int fds[2]; /* which a failing pipe may have written to */
   (void)pthread_mutex_lock(&cancellation->lock);
-  if (cancellation->fds[0] < 0 && pipe(cancellation->fds) == 0) {
-    for (int end = 0; end < 2; end++)
-      (void)fcntl(cancellation->fds[end], F_SETFD, FD_CLOEXEC);
+  if (cancellation->fds[0] < 0 && pipe(fds) == 0) {
+    for (int end = 0; end < 2; end++) {
+      (void)fcntl(fds[end], F_SETFD, FD_CLOEXEC);
+      cancellation->fds[end] = fds[end];
+    }
     if (atomic_load(&cancellation->cancelled))
       while (write(cancellation->fds[1], "", 1) < 0 && errno == EINTR)
         continue;

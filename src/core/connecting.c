@@ -34,35 +34,17 @@ void mb__pool_suspect(mb_pool *pool, unsigned generation)
   }
 }
 
-bool mb__pool_is_alive(mb_pool *pool, mb_conn *conn)
+bool mb__pool_consume(mb_pool *pool, mb_conn *conn)
 {
   const mb_driver *driver = conn->driver;
   mb_error error;
-  mb_validity validity = driver->is_valid(conn->impl);
-  if (validity == MB_READABLE && driver->consume != NULL) {
-    if (driver->consume(conn->impl, &error) == MB_OK) {
-      validity = driver->is_valid(conn->impl);
-    } else {
-      validity = MB_DEAD;
-      if (!(error.flags & MB_SESSION_ONLY))
-        mb__pool_suspect(pool, conn->generation);
-    }
-  }
-  return validity != MB_DEAD;
-}
-
-bool mb__pool_is_too_old(const mb_pool *pool, const mb_conn *conn,
-    int64_t now_ns, mb_close_reason *reason)
-{
-  if (pool->is_database)
-    return false;
-  if (conn->generation !=
-      atomic_load_explicit(&pool->generation, memory_order_relaxed)) {
-    *reason = MB_CLOSED_GENERATION;
+  if (driver->consume == NULL)
     return true;
-  }
-  *reason = MB_CLOSED_LIFETIME;
-  return now_ns >= conn->retire_ns;
+  if (driver->consume(conn->impl, &error) == MB_OK)
+    return driver->is_valid(conn->impl) != MB_DEAD;
+  if (!(error.flags & MB_SESSION_ONLY))
+    mb__pool_suspect(pool, conn->generation);
+  return false;
 }
 
 bool mb__pool_answers(mb_pool *pool, mb_conn *conn)
@@ -135,12 +117,27 @@ bool mb__pool_lacks_password_locked(const mb_pool *pool)
 
 /* --- Connecting ----------------------------------------------------------- */
 
+/* xorshift64, of George Marsaglia: from 0 to below limit. */
+static int64_t random_locked(mb_pool *pool, int64_t limit)
+{
+  pool->random ^= pool->random << 13;
+  pool->random ^= pool->random >> 7;
+  pool->random ^= pool->random << 17;
+  return limit > 0 ? (int64_t)(pool->random % (uint64_t)limit) : 0;
+}
+
 bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns)
 {
   const bool careful = pool->suspect || pool->failures_in_row > 0;
   return !pool->closed && pool->size < pool->connector->settings.max &&
          !(careful && pool->lists[MB__POOL_CONNECTING].n > 0) &&
          now_ns >= pool->next_attempt_ns;
+}
+
+void mb__pool_hasten_locked(mb_pool *pool, int64_t now_ns)
+{
+  if (pool->next_attempt_ns > now_ns + AWAITED_PAUSE_NS)
+    pool->next_attempt_ns = now_ns + random_locked(pool, AWAITED_PAUSE_NS);
 }
 
 mb_conn *mb__pool_begin_connect_locked(mb_pool *pool)
@@ -159,15 +156,6 @@ mb_conn *mb__pool_begin_connect_locked(mb_pool *pool)
   conn->generation = atomic_load(&pool->generation);
   mb__pool_add_locked(pool, conn);
   return conn;
-}
-
-/* xorshift64, of George Marsaglia: from 0 to below limit. */
-static int64_t random_locked(mb_pool *pool, int64_t limit)
-{
-  pool->random ^= pool->random << 13;
-  pool->random ^= pool->random >> 7;
-  pool->random ^= pool->random << 17;
-  return limit > 0 ? (int64_t)(pool->random % (uint64_t)limit) : 0;
 }
 
 /* The server can be reached: what was known before is history. */
@@ -227,6 +215,7 @@ static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
 {
   const int64_t now_ns = mb__coarse_ns();
   (void)pthread_mutex_lock(&pool->lock);
+  pool->n_readers_connecting -= own && !(flags & MB_ACQUIRE_WRITER);
   mb__event_connected_locked(pool, conn, status != MB_OK ? error : NULL);
   if (status != MB_OK) {
     mb__pool_remove_locked(pool, conn);

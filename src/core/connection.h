@@ -43,6 +43,7 @@ typedef struct mb__verdict {
   char message[200]; /* of that error, terminated; empty: none is known */
 } mb__verdict;
 
+/* What every call looks at stands first, together. */
 struct mb_conn {
   mb_conn_guard guard; /* first: users of the library find it there */
 
@@ -51,10 +52,6 @@ struct mb_conn {
   mb__connector *connector; /* a reference */
   mb_pool *pool;            /* borrowed: the pool outlives its connections */
   const mb_capability *capability; /* &own_capability, once connected */
-  mb_capability own_capability;
-  bool lexical_stale; /* a setting has changed: the driver is asked again */
-  uint32_t lexical_serial; /* moves when texts mean something else */
-  mb__canceller *canceller;
 
   /* Any thread. */
   atomic_uint refs;
@@ -65,8 +62,8 @@ struct mb_conn {
   bool inherited; /* by a child from its parent: only to be abandoned */
 
   /* The borrower's thread. */
-  mb_driver_conn *impl; /* NULL once closed */
   bool blocking;
+  mb_driver_conn *impl;  /* NULL once closed */
   bool dead;             /* the session is lost: to be dropped */
   bool fresh;            /* made, and not yet set up by a borrower */
   bool setup;            /* what runs now is setting up, not use */
@@ -75,8 +72,18 @@ struct mb_conn {
   bool no_wait;          /* the borrower may not wait for others */
   bool has_place;        /* the pool's place to write */
   bool place_for_borrow; /* it is left when the connection comes back */
-  void (*on_event)(void *context, const mb_event *event);
-  void *event_context;
+  bool has_alarm;        /* alarm is set */
+  bool connecting;       /* until the init statements have been run */
+  bool lexical_stale;    /* a setting has changed: the driver is asked again */
+  uint32_t lexical_serial; /* moves when texts mean something else */
+
+  /* Transactions. */
+  mb__level *levels; /* depth of them, room for more */
+  uint32_t depth;
+  mb_transaction_state transaction; /* as the session said last */
+  int64_t tx_deadline_ns;           /* the earliest of them; MB_NEVER */
+  uint32_t levels_room;
+  uint32_t last_serial;
 
   /* Ends what is open over several calls, for any other call; a task.  NULL:
    * nothing is open. */
@@ -91,26 +98,21 @@ struct mb_conn {
   mb__resume *resume; /* NULL: the driver's */
   mb__ending ending;
   mb__alarm alarm; /* of a call that blocks */
-  bool has_alarm;  /* it is set */
   mb_error *kept;  /* of a call in MB__PHASE_ENDED; NULL: nothing is kept */
-  bool connecting; /* until the init statements have been run */
-  char *password;  /* to connect with; owned; NULL: the option's */
+  mb__canceller *canceller;
+  void (*on_event)(void *context, const mb_event *event);
+  void *event_context;
+  char *password; /* to connect with; owned; NULL: the option's */
 
   /* Statements. */
-  mb__cache cache;
+  size_t n_at_driver; /* runs with rows that the database still holds */
   mb_stmt *running;   /* those with rows that have not been read or given up */
-  size_t n_at_driver; /* of these, with rows that the database still holds */
   uint64_t last_run;
+  mb__cache cache;
   uint64_t cache_hits, cache_misses;
 
-  /* Transactions. */
-  mb__level *levels; /* depth of them, room for more */
-  uint32_t depth;
-  uint32_t levels_room;
-  uint32_t last_serial;
-  int64_t tx_deadline_ns;           /* the earliest of them; MB_NEVER */
-  mb_transaction_state transaction; /* as the session said last */
   mb__verdict verdict;
+  mb_capability own_capability;
 
   /* Memory of tasks. */
   struct {
@@ -185,7 +187,7 @@ static inline bool mb__tx_is_level(const mb_tx *tx)
 }
 
 /* Why no statement may run in tx now. */
-MB_CHECKED mb_status mb__tx_refuse(
+MB_CHECKED MB_COLD mb_status mb__tx_refuse(
     const mb_conn *conn, const mb_tx *tx, mb_error *error);
 
 /* Whether a statement may run in tx now (NULL: directly on the connection). */
@@ -200,7 +202,7 @@ MB_CHECKED static inline mb_status mb__tx_check(
 }
 
 /* Judges what the session has said beside an open transaction. */
-void mb__tx_judge(mb_conn *conn, mb_error *error);
+MB_COLD void mb__tx_judge(mb_conn *conn, mb_error *error);
 
 /* Draws the consequences of what the session says after a call.  error: the one
  * that the call gave, or NULL; gets MB_TRANSACTION_DEAD when that is so. */
@@ -269,7 +271,7 @@ static inline bool mb__conn_resets_on_need(const mb_conn *conn)
 
 /* Marks a call as going on.  MB_USAGE: another one is, or it is closed;
  * MB_CONNECTION_LOST: it has died before. */
-MB_CHECKED mb_status mb__conn_refuse(mb_conn *conn, mb_error *error);
+MB_CHECKED MB_COLD mb_status mb__conn_refuse(mb_conn *conn, mb_error *error);
 
 static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
 {
@@ -393,7 +395,7 @@ MB_CHECKED static inline mb_status mb__conn_proceed(
 }
 
 /* What is answered instead of a call on a connection that is dead. */
-MB_CHECKED mb_status mb__conn_lost(mb_conn *conn, mb_error *error);
+MB_CHECKED MB_COLD mb_status mb__conn_lost(mb_conn *conn, mb_error *error);
 
 /* Has somebody look after the call of the driver that follows, of which
  * mb__conn_drive is told; where nothing is to be done this is free. */
@@ -407,9 +409,9 @@ static inline void mb__conn_watch(mb_conn *conn)
 static inline mb_status mb__conn_drive(
     mb_conn *conn, mb_status status, mb_error *error)
 {
-  if ((status == MB_DONE || status == MB_ROW) && !conn->has_alarm)
-    return status;
-  return mb__conn_bring(conn, status, error);
+  if (MB_RARELY((status != MB_DONE && status != MB_ROW) || conn->has_alarm))
+    return mb__conn_bring(conn, status, error);
+  return status;
 }
 
 /* --- statement.c -------------------------------------------------------- */

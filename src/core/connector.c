@@ -526,6 +526,30 @@ void mb__connector_unref(mb__connector *connector)
   mb__host.release(connector);
 }
 
+/* The value of an option behind skipped ones of it; NULL: there is none. */
+static const char *find_value(
+    const mb__connector *connector, const char *name, size_t skipped)
+{
+  for (size_t i = 0; i < connector->n_options; i++)
+    if (strcmp(connector->options[i].name, name) == 0 && skipped-- == 0)
+      return connector->options[i].value;
+  return NULL;
+}
+
+bool mb__connector_equals(const mb__connector *a, const mb__connector *b)
+{
+  bool same = a->driver == b->driver && a->n_options == b->n_options;
+  for (size_t i = 0; same && i < a->n_options; i++) {
+    const mb_option *option = &a->options[i];
+    size_t before = 0;
+    for (size_t k = 0; k < i; k++)
+      before += strcmp(a->options[k].name, option->name) == 0;
+    const char *value = find_value(b, option->name, before);
+    same = value != NULL && strcmp(value, option->value) == 0;
+  }
+  return same;
+}
+
 void mb_url_scheme(const char *url, char *out, size_t size)
 {
   const size_t length = strcspn(url, ":/?#@ ");

@@ -28,6 +28,9 @@ MB_CHECKED mb_status mb__connector_open(const mb_driver *driver,
     mb_error *error);
 void mb__connector_ref(mb__connector *connector);
 void mb__connector_unref(mb__connector *connector);
+/* Whether two lead to the same: the same driver and options, in whatever order
+ * these were given, but for the values of one option. */
+bool mb__connector_equals(const mb__connector *a, const mb__connector *b);
 
 /* Checks a driver's table, initializes its library once, and gives a copy in
  * which what an older driver lacks is NULL; it lives as long as the process. */

@@ -53,7 +53,7 @@ bool mb__dial_wants(const mb_conn *conn)
   return conn->connector->info.blocks && conn->op.bounded;
 }
 
-/* Also in an attempt that nobody waits for: it is to end soon. */
+/* A driver that looks may end an attempt that nobody waits for. */
 void mb__dial_leave(mb_conn *conn)
 {
   mb__dial *dial = conn->opening.dial;

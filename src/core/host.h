@@ -31,7 +31,7 @@ char *mb__copy_text(const char *text, size_t size);
 void mb__release_secret(char *text);
 
 /* Reports that there is no memory; answers MB_ERROR. */
-MB_CHECKED mb_status mb__out_of_memory(mb_error *error);
+MB_CHECKED MB_COLD mb_status mb__out_of_memory(mb_error *error);
 
 /* The length of the longest start of text that is at most limit bytes and does
  * not end inside a UTF-8 character. */

@@ -63,11 +63,14 @@ void mb__keeper_sweep(mb_pool *pool)
     return;
   }
   (void)pthread_mutex_lock(&pool->lock);
-  if (pool->first_waiter != NULL)
+  const bool closed = pool->closed;
+  if (!closed && pool->first_waiter != NULL)
     mb__pool_offer_locked(pool, longest, mb__coarse_ns());
-  else
+  else if (!closed)
     mb__pool_move_locked(pool, longest, MB__POOL_IDLE);
   (void)pthread_mutex_unlock(&pool->lock);
+  if (closed)
+    mb__pool_close_conn(pool, longest, MB_CLOSED_POOL);
 }
 
 /* --- The thread ----------------------------------------------------------- */
@@ -151,8 +154,7 @@ static void *keep(void *argument)
   if (driver->thread_leave != NULL)
     driver->thread_leave();
   /* A pool without references is closed here, which no finalizer may do. */
-  if (atomic_load(&pool->refs) == 0)
-    mb__pools_dispose();
+  mb__pool_dispose(pool);
   (void)pthread_mutex_lock(&pool->lock);
   pool->keeper.running = false;
   mb__pool_unlock_smaller(pool);

@@ -67,19 +67,6 @@ void mb__pool_move_locked(mb_pool *pool, mb_conn *conn, mb__pool_state to)
     (void)atomic_fetch_add(&pool->n_left, 1);
 }
 
-int64_t mb__pool_readers_max(const mb_pool *pool)
-{
-  const int64_t max = pool->connector->settings.max;
-  return pool->place.wanted && max > 1 ? max - 1 : max;
-}
-
-bool mb__pool_may_lend_locked(const mb_pool *pool, unsigned flags)
-{
-  const int64_t readers = pool->lists[MB__POOL_LENT].n +
-                          pool->lists[MB__POOL_LEFT].n - pool->n_writers;
-  return (flags & MB_ACQUIRE_WRITER) || readers < mb__pool_readers_max(pool);
-}
-
 void mb__pool_add_locked(mb_pool *pool, mb_conn *conn)
 {
   put_newest_locked(pool, conn, MB__POOL_CONNECTING);

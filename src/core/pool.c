@@ -39,6 +39,7 @@ static mb_conn *take_idle_locked(mb_pool *pool, unsigned flags, int64_t now_ns)
     mb__pool_move_locked(pool, conn, MB__POOL_CLOSING);
   } else if (wants_ping(pool, conn, now_ns)) {
     mb__pool_move_locked(pool, conn, MB__POOL_PINGING);
+    pool->n_readers_pinging += !(flags & MB_ACQUIRE_WRITER);
   } else {
     mb__pool_lend_locked(pool, conn, pthread_self(), flags, now_ns);
   }
@@ -62,20 +63,22 @@ static bool try_idle(
     mb_pool *pool, mb_conn *conn, unsigned flags, int64_t now_ns)
 {
   mb_close_reason reason = MB_CLOSED_DEAD;
+  bool answered = false;
   switch (mb__pool_state_of(conn)) {
   case MB__POOL_CLOSING:
     (void)mb__pool_is_too_old(pool, conn, now_ns, &reason);
     mb__pool_close_conn(pool, conn, reason);
     return false;
   case MB__POOL_PINGING:
-    if (!mb__pool_is_alive(pool, conn) || !mb__pool_answers(pool, conn)) {
-      mb__pool_close_conn(pool, conn, MB_CLOSED_DEAD);
-      return false;
-    }
+    answered = mb__pool_is_alive(pool, conn) && mb__pool_answers(pool, conn);
     (void)pthread_mutex_lock(&pool->lock);
-    mb__pool_lend_locked(pool, conn, pthread_self(), flags, now_ns);
+    pool->n_readers_pinging -= !(flags & MB_ACQUIRE_WRITER);
+    if (answered)
+      mb__pool_lend_locked(pool, conn, pthread_self(), flags, now_ns);
     (void)pthread_mutex_unlock(&pool->lock);
-    return true;
+    if (!answered)
+      mb__pool_close_conn(pool, conn, MB_CLOSED_DEAD);
+    return answered;
   default:
     if (mb__pool_is_alive(pool, conn))
       return true;
@@ -92,12 +95,17 @@ static void take_back(mb_pool *pool, mb_conn *conn)
 {
   mb_close_reason reason = MB_CLOSED_DEAD;
   bool fit = mb__conn_clean(conn, &reason);
-  if (fit)
-    fit = mb__pool_is_alive(pool, conn);
   const int64_t now_ns = mb__coarse_ns();
   if (fit && mb__pool_is_too_old(pool, conn, now_ns, &reason))
     fit = false;
   (void)pthread_mutex_lock(&pool->lock);
+  if (fit && pool->first_waiter != NULL) {
+    /* Who waits gets it as it is; who finds it idle looks for himself. */
+    (void)pthread_mutex_unlock(&pool->lock);
+    fit = mb__pool_is_alive(pool, conn);
+    reason = MB_CLOSED_DEAD;
+    (void)pthread_mutex_lock(&pool->lock);
+  }
   pool->stats.released++;
   pool->stats.cache_hits += (int64_t)conn->cache_hits;
   pool->stats.cache_misses += (int64_t)conn->cache_misses;
@@ -179,12 +187,17 @@ void mb__pool_tidy(mb_pool *pool)
   for (;;) {
     (void)pthread_mutex_lock(&pool->lock);
     mb_conn *conn = next_left_locked(pool);
-    if (conn != NULL)
+    if (conn != NULL) {
       mb__pool_move_locked(pool, conn, MB__POOL_LENT);
+      pool->n_tidying++;
+    }
     (void)pthread_mutex_unlock(&pool->lock);
     if (conn == NULL)
       return;
     take_back(pool, conn);
+    (void)pthread_mutex_lock(&pool->lock);
+    pool->n_tidying--;
+    (void)pthread_mutex_unlock(&pool->lock);
   }
 }
 
@@ -200,8 +213,9 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
     (void)mb__cancellation_fail(cancellation, own->error);
     return false;
   }
-  /* What is not lent comes back, or makes room, without a borrower. */
-  if ((flags & MB_ACQUIRE_NOW) &&
+  /* What is not lent comes back, or makes room, without a borrower; so does
+   * what another thread is tidying. */
+  if ((flags & MB_ACQUIRE_NOW) && pool->n_tidying == 0 &&
       (pool->lists[MB__POOL_LENT].n >= pool->connector->settings.max ||
           !mb__pool_may_lend_locked(pool, flags))) {
     (void)mb__pool_refuse_empty_locked(
@@ -238,8 +252,8 @@ static bool wants_connect_locked(const mb_pool *pool, unsigned flags)
 {
   const int64_t n_connecting = pool->lists[MB__POOL_CONNECTING].n;
   const int64_t readers = pool->lists[MB__POOL_LENT].n +
-                          pool->lists[MB__POOL_LEFT].n + n_connecting -
-                          pool->n_writers;
+                          pool->lists[MB__POOL_LEFT].n + n_connecting +
+                          pool->n_readers_pinging - pool->n_writers;
   return n_connecting < pool->n_waiting &&
          ((flags & MB_ACQUIRE_WRITER) ||
              readers < mb__pool_readers_max(pool)) &&
@@ -265,6 +279,7 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
   mb_conn *made = NULL;
   mb__thread_condition(&own.served);
   mb__pool_queue_locked(pool, &own);
+  mb__pool_hasten_locked(pool, since_ns);
 
   while (own.conn == NULL && !own.refused) {
     if (next_left_locked(pool) != NULL) {
@@ -292,11 +307,13 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
     if (pool->first_waiter != NULL)
       (void)pthread_cond_signal(&pool->first_waiter->served);
   }
+  const bool makes = made != NULL && !served;
+  pool->n_readers_connecting += makes && !(flags & MB_ACQUIRE_WRITER);
   pool->stats.acquire_ns += mb__host.now_ns() - since_ns;
   (void)pthread_mutex_unlock(&pool->lock);
   (void)pthread_cond_destroy(&own.served);
 
-  if (made != NULL && !served)
+  if (makes)
     return mb__pool_connect_here(pool, made, cancellation, flags, out, error);
   *out = own.conn;
   return own.conn != NULL ? MB_OK : MB_ERROR;

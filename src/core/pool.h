@@ -115,6 +115,11 @@ struct mb_pool {
     int64_t n_waiting;
   } place;
   int64_t n_writers; /* lent to who took the place before the connection */
+  /* Who acquires, and not to write, and is connecting or pinging for that: is
+   * as good as lent. */
+  int64_t n_readers_connecting, n_readers_pinging;
+  /* Lent only to who tidies them, having been left: they come back soon. */
+  int64_t n_tidying;
 
   /* Shedding: the shortest wait of this interval, and whether that of the last
    * one was too long. */
@@ -158,9 +163,19 @@ void mb__pool_remove_locked(mb_pool *pool, mb_conn *conn);
 
 /* How many connections may be lent to others than the one who has the place to
  * write, for whom one is kept. */
-int64_t mb__pool_readers_max(const mb_pool *pool);
+static inline int64_t mb__pool_readers_max(const mb_pool *pool)
+{
+  const int64_t max = pool->connector->settings.max;
+  return pool->place.wanted && max > 1 ? max - 1 : max;
+}
 /* Whether a connection may be lent to who acquires with these flags. */
-bool mb__pool_may_lend_locked(const mb_pool *pool, unsigned flags);
+static inline bool mb__pool_may_lend_locked(const mb_pool *pool, unsigned flags)
+{
+  const int64_t readers = pool->lists[MB__POOL_LENT].n +
+                          pool->lists[MB__POOL_LEFT].n - pool->n_writers +
+                          pool->n_readers_connecting + pool->n_readers_pinging;
+  return (flags & MB_ACQUIRE_WRITER) || readers < mb__pool_readers_max(pool);
+}
 void mb__pool_lend_locked(mb_pool *pool, mb_conn *conn, pthread_t borrower,
     unsigned flags, int64_t now_ns);
 /* The borrower is done with it, and with the place to write. */
@@ -187,6 +202,8 @@ void mb__pool_refuse_all_locked(mb_pool *pool);
 bool mb__pool_lacks_password_locked(const mb_pool *pool);
 /* True when another attempt to connect may begin now. */
 bool mb__pool_may_connect_locked(const mb_pool *pool, int64_t now_ns);
+/* Somebody has come to wait for the next attempt: it is made sooner. */
+void mb__pool_hasten_locked(mb_pool *pool, int64_t now_ns);
 /* Room for a new connection, in MB__POOL_CONNECTING; NULL: out of memory. */
 mb_conn *mb__pool_begin_connect_locked(mb_pool *pool);
 /* Connects, and hands what came of it to who waits, or keeps it idle.  The
@@ -201,10 +218,27 @@ MB_CHECKED mb_status mb__pool_connect_here(mb_pool *pool, mb_conn *conn,
     mb_error *error);
 
 /* Why a connection may not be lent any more, by what is known of it. */
-bool mb__pool_is_too_old(const mb_pool *pool, const mb_conn *conn,
-    int64_t now_ns, mb_close_reason *reason);
-/* Whether a session that nobody uses is alive; what came for it is read. */
-bool mb__pool_is_alive(mb_pool *pool, mb_conn *conn);
+static inline bool mb__pool_is_too_old(const mb_pool *pool, const mb_conn *conn,
+    int64_t now_ns, mb_close_reason *reason)
+{
+  if (pool->is_database)
+    return false;
+  const bool current =
+      conn->generation ==
+      atomic_load_explicit(&pool->generation, memory_order_relaxed);
+  *reason = current ? MB_CLOSED_LIFETIME : MB_CLOSED_GENERATION;
+  return !current || now_ns >= conn->retire_ns;
+}
+
+/* Reads what came for a session that nobody uses; false: it is dead. */
+bool mb__pool_consume(mb_pool *pool, mb_conn *conn);
+/* Whether such a session is alive; what came for it is read. */
+static inline bool mb__pool_is_alive(mb_pool *pool, mb_conn *conn)
+{
+  const mb_validity validity = conn->driver->is_valid(conn->impl);
+  return validity == MB_READABLE ? mb__pool_consume(pool, conn)
+                                 : validity != MB_DEAD;
+}
 /* Asks a session that is in MB__POOL_PINGING; true: it has answered. */
 bool mb__pool_answers(mb_pool *pool, mb_conn *conn);
 /* Makes every connection of today too old to be lent. */
@@ -257,10 +291,25 @@ void mb__place_leave_locked(mb_pool *pool);
 
 /* --- pools.c ------------------------------------------------------------ */
 
+/* How often this process is a child of one that used the library. */
+extern atomic_uint mb__pools_fork_epoch;
+/* Pools without references that wait for mb_dispose. */
+extern atomic_int mb__pools_n_dropped;
+
 /* Whether it was opened by the parent of this process. */
-bool mb__pool_is_inherited(const mb_pool *pool);
-/* Works off pools that were dropped while open. */
-void mb__pools_dispose(void);
+static inline bool mb__pool_is_inherited(const mb_pool *pool)
+{
+  return pool->fork_epoch !=
+         atomic_load_explicit(&mb__pools_fork_epoch, memory_order_relaxed);
+}
+/* Works off what was dropped while it was open. */
+static inline void mb__pools_dispose(void)
+{
+  if (atomic_load_explicit(&mb__pools_n_dropped, memory_order_relaxed) > 0)
+    mb_dispose();
+}
+/* The same of one pool alone, where that was dropped. */
+void mb__pool_dispose(mb_pool *pool);
 /* Unlocks a pool from which something has gone; frees it when that was the
  * last. */
 void mb__pool_unlock_smaller(mb_pool *pool);

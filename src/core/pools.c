@@ -27,15 +27,8 @@ static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
 static mb_pool *pools;      /* guarded by pools_lock */
 static file *parents_files; /* guarded by pools_lock; never shrinks */
 /* Pools without references that wait for mb__pools_dispose. */
-static atomic_int n_abandoned;
-/* How often this process is a child of one that used the library. */
-static atomic_uint fork_epoch;
-
-bool mb__pool_is_inherited(const mb_pool *pool)
-{
-  return pool->fork_epoch !=
-         atomic_load_explicit(&fork_epoch, memory_order_relaxed);
-}
+atomic_int mb__pools_n_dropped;
+atomic_uint mb__pools_fork_epoch;
 
 /* --- Forks -------------------------------------------------------------- */
 
@@ -102,7 +95,7 @@ static void unlock_all(void)
 static void inherit_all(void)
 {
   note_open_files();
-  (void)atomic_fetch_add(&fork_epoch, 1);
+  (void)atomic_fetch_add(&mb__pools_fork_epoch, 1);
   for (mb_pool *pool = pools; pool != NULL; pool = pool->next) {
     pool->first_waiter = pool->last_waiter = NULL;
     pool->place.first = pool->place.last = NULL;
@@ -119,7 +112,8 @@ static void inherit_all(void)
 mb_status mb__pools_check_file(const char *path, mb_error *error)
 {
   struct stat about;
-  if (path == NULL || atomic_load(&fork_epoch) == 0 || stat(path, &about) != 0)
+  if (path == NULL || atomic_load(&mb__pools_fork_epoch) == 0 ||
+      stat(path, &about) != 0)
     return MB_OK;
   (void)pthread_mutex_lock(&pools_lock);
   const file *one = parents_files;
@@ -179,7 +173,7 @@ static mb_pool *make(mb__connector *connector)
   for (size_t i = 0; i < connector->n_options; i++)
     if (strcmp(connector->options[i].name, "name") == 0)
       pool->name = connector->options[i].value;
-  pool->fork_epoch = atomic_load(&fork_epoch);
+  pool->fork_epoch = atomic_load(&mb__pools_fork_epoch);
   pool->connects_at_once =
       connector->driver->resume == NULL && !connector->info.blocks;
   pool->is_database = connector->info.is_the_database;
@@ -197,17 +191,6 @@ static mb_pool *make(mb__connector *connector)
   mb__thread_condition(&pool->smaller);
   mb__thread_condition(&pool->keeper.wake);
   return pool;
-}
-
-static bool are_equal(const mb__connector *a, const mb__connector *b)
-{
-  if (a->driver != b->driver || a->n_options != b->n_options)
-    return false;
-  for (size_t i = 0; i < a->n_options; i++)
-    if (strcmp(a->options[i].name, b->options[i].name) != 0 ||
-        strcmp(a->options[i].value, b->options[i].value) != 0)
-      return false;
-  return true;
 }
 
 /* The pool of this name that is open in this process; NULL: none. */
@@ -248,7 +231,7 @@ static void destroy(mb_pool *pool)
 static mb_status join(
     mb_pool *found, mb_pool *made, mb_pool **out, mb_error *error)
 {
-  const bool same = are_equal(found->connector, made->connector);
+  const bool same = mb__connector_equals(found->connector, made->connector);
   if (same) {
     (void)atomic_fetch_add(&found->refs, 1);
     found->handles++;
@@ -388,14 +371,15 @@ static void await_empty(mb_pool *pool, int64_t deadline_ns)
   }
 }
 
-static void shut(mb_pool *pool, int64_t timeout_ns)
+/* joins: the thread in the background is waited for. */
+static void shut(mb_pool *pool, int64_t timeout_ns, bool joins)
 {
   const int64_t grace_ns = pool->connector->settings.cancel_grace_ns;
   (void)pthread_mutex_lock(&pool->lock);
   pool->closed = true;
   mb__pool_refuse_all_locked(pool);
   (void)pthread_mutex_unlock(&pool->lock);
-  mb__keeper_stop(pool, !mb__pool_is_inherited(pool));
+  mb__keeper_stop(pool, joins && !mb__pool_is_inherited(pool));
 
   mb__pool_tidy(pool);
   close_list(pool, MB__POOL_IDLE);
@@ -422,7 +406,7 @@ static bool give_handle_back(mb_pool *pool)
 void mb_pool_shut(mb_pool *pool, int64_t timeout_ns)
 {
   if (give_handle_back(pool))
-    shut(pool, timeout_ns);
+    shut(pool, timeout_ns, true);
 }
 
 static void give_reference_back(mb_pool *pool)
@@ -460,40 +444,48 @@ void mb_pool_drop(mb_pool *pool)
   pool->keeper.stop = true;
   if (pool->keeper.running)
     (void)pthread_cond_signal(&pool->keeper.wake);
-  (void)atomic_fetch_add(&n_abandoned, 1);
+  (void)atomic_fetch_add(&mb__pools_n_dropped, 1);
   atomic_store(&pool->dropped, true); /* from here on it is anybody's */
   (void)pthread_mutex_unlock(&pool->lock);
 }
 
-/* A pool without references, referenced again; NULL: there is none. */
-static mb_pool *find_dropped(void)
+/* A pool without references (that one, or NULL: any), referenced again; NULL:
+ * there is none. */
+static mb_pool *take_dropped(const mb_pool *only)
 {
   (void)pthread_mutex_lock(&pools_lock);
   mb_pool *pool = pools;
-  while (pool != NULL && !atomic_load(&pool->dropped))
+  while (pool != NULL &&
+         ((only != NULL && pool != only) || !atomic_load(&pool->dropped)))
     pool = pool->next;
   if (pool != NULL) {
     atomic_store(&pool->dropped, false);
     pool->handles = 0; /* nobody finds it by its name */
     (void)atomic_fetch_add(&pool->refs, 1);
-    (void)atomic_fetch_sub(&n_abandoned, 1);
+    (void)atomic_fetch_sub(&mb__pools_n_dropped, 1);
   }
   (void)pthread_mutex_unlock(&pools_lock);
   return pool;
 }
 
-void mb_dispose(void)
+/* The thread in the background ends by itself: it may be in the middle of a
+ * ping, or be disposing of its pool just the same. */
+static void dispose(mb_pool *pool)
 {
-  for (mb_pool *pool; (pool = find_dropped()) != NULL;) {
-    shut(pool, 0);
-    give_reference_back(pool);
-  }
+  shut(pool, 0, false);
+  give_reference_back(pool);
 }
 
-void mb__pools_dispose(void)
+void mb_dispose(void)
 {
-  if (atomic_load_explicit(&n_abandoned, memory_order_relaxed) > 0)
-    mb_dispose();
+  for (mb_pool *pool; (pool = take_dropped(NULL)) != NULL;)
+    dispose(pool);
+}
+
+void mb__pool_dispose(mb_pool *pool)
+{
+  if (take_dropped(pool) != NULL)
+    dispose(pool);
 }
 
 /* --- What a pool is ----------------------------------------------------- */

@@ -25,11 +25,8 @@ static void stop(mb_stmt *stmt)
   stmt->at_end = false;
 }
 
-void mb__stmt_forget_rows(mb_stmt *stmt)
+void mb__stmt_free_rows(mb_stmt *stmt)
 {
-  stmt->at_end = false;
-  if (stmt->spool == NULL && stmt->late == NULL)
-    return;
   mb_spool_free(stmt->spool);
   stmt->spool = NULL;
   mb__host.release(stmt->late);
@@ -207,7 +204,8 @@ mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
   mb_conn *conn = stmt->conn;
   if (mb__conn_enter(conn, error) != MB_OK)
     return MB_ERROR;
-  if (!mb__conn_is_free(conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
+  if (MB_RARELY(!mb__conn_is_free(
+          conn, stmt->call.timeout_ns, stmt->call.cancellation)) &&
       mb__stmt_bound_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
   if (!stmt->occupies && mb__conn_is_occupied(conn)) {

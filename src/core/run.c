@@ -21,10 +21,11 @@ static atomic_uint_fast64_t last_shape;
 /* Columns may change with every run and every further result. */
 static void follow_columns(mb_stmt *stmt)
 {
-  if (stmt->shape != 0 && stmt->columns_serial == stmt->result.columns_serial)
-    return;
-  stmt->columns_serial = stmt->result.columns_serial;
-  stmt->shape = atomic_fetch_add(&last_shape, 1) + 1;
+  if (MB_RARELY(stmt->shape == 0 ||
+                stmt->columns_serial != stmt->result.columns_serial)) {
+    stmt->columns_serial = stmt->result.columns_serial;
+    stmt->shape = atomic_fetch_add(&last_shape, 1) + 1;
+  }
 }
 
 static mb_status make_row(mb_stmt *stmt, mb_error *error)
@@ -40,24 +41,30 @@ static mb_status make_row(mb_stmt *stmt, mb_error *error)
   return MB_OK;
 }
 
-INLINE mb_status check_parameters(const mb_stmt *stmt, mb_error *error)
+MB_COLD static mb_status refuse_parameters(
+    const mb_stmt *stmt, size_t wanted, mb_error *error)
 {
-  const size_t wanted = mb__stmt_n_parameters(stmt);
-  const bool unknown = (stmt->flags & MB_STATEMENT_PLAIN) != 0 &&
-                       stmt->prepared.n_parameters < 0;
-  if (stmt->n_params == wanted || unknown)
-    return MB_OK;
   return mb__host.fail(error, MB_USAGE,
       "the statement has %zu parameter%s, but %zu %s given", wanted,
       wanted == 1 ? "" : "s", stmt->n_params,
       stmt->n_params == 1 ? "was" : "were");
 }
 
+INLINE mb_status check_parameters(const mb_stmt *stmt, mb_error *error)
+{
+  const size_t wanted = mb__stmt_n_parameters(stmt);
+  const bool unknown = (stmt->flags & MB_STATEMENT_PLAIN) != 0 &&
+                       stmt->prepared.n_parameters < 0;
+  return stmt->n_params == wanted || unknown
+             ? MB_OK
+             : refuse_parameters(stmt, wanted, error);
+}
+
 /* Brings the values into the order in which they are sent. */
 INLINE mb_status place_parameters(mb_stmt *stmt, mb_error *error)
 {
   const mb__scan *scan = &stmt->scan;
-  if (stmt->params != NULL && stmt->params == stmt->places)
+  if (stmt->places_room > 0 && stmt->params == stmt->places)
     return MB_OK; /* a second try */
   if (check_parameters(stmt, error) != MB_OK)
     return MB_ERROR;
@@ -288,10 +295,10 @@ INLINE mb_status run(mb_conn *conn, mb_stmt *stmt, mb_error *error)
 
   MB_TASK_BEGIN(stmt->at);
   do {
-    if (is_ready(conn, stmt))
-      status = mb__tx_check(conn, stmt->tx, error);
-    else
+    if (MB_RARELY(!is_ready(conn, stmt)))
       MB_TASK_CALL(stmt->at, status, mb__stmt_make_ready(conn, stmt, error));
+    else
+      status = mb__tx_check(conn, stmt->tx, error);
     if (status == MB_ERROR || place_parameters(stmt, error) != MB_OK ||
         take_place(stmt, error) != MB_OK)
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
@@ -426,8 +433,9 @@ INLINE mb_status take(
   if (stmt->conn == NULL)
     return mb__host.fail(
         error, MB_USAGE, "the connection of the statement is closed");
-  if (stmt->run != 0 && mb_conn_statement(stmt->conn, stmt->text, stmt->size,
-                            stmt->flags, &stmt, error) != MB_OK)
+  if (MB_RARELY(stmt->run != 0) &&
+      mb_conn_statement(stmt->conn, stmt->text, stmt->size, stmt->flags, &stmt,
+          error) != MB_OK)
     return MB_ERROR;
   if (mb__conn_enter(stmt->conn, error) != MB_OK)
     return MB_ERROR;
@@ -441,8 +449,8 @@ INLINE mb_status take(
   stmt->tx = tx;
   stmt->retried = false;
   stmt->result_ended = false;
-  if (!mb__conn_is_free(
-          stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation) &&
+  if (MB_RARELY(!mb__conn_is_free(
+          stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation)) &&
       mb__conn_bound(stmt->conn, stmt->call.timeout_ns, stmt->call.cancellation,
           error) != MB_OK) {
     mb__conn_leave(stmt->conn, error);

@@ -18,32 +18,9 @@
 /* Beside mb_statement_flags: a command of the driver, not a text. */
 #define MB__STATEMENT_COMMAND (1u << 31)
 
+/* What every run looks at stands first, together. */
 struct mb_stmt {
-  atomic_uint refs;
   mb_conn *conn; /* borrowed; NULL once the connection has let go of it */
-
-  /* The text. */
-  char *text; /* a copy, terminated */
-  size_t size;
-  unsigned flags;
-  mb__scan scan;
-  uint32_t lexical_serial; /* of the connection, when it was scanned */
-  bool leaves; /* it may leave something in the session, by its words */
-
-  /* Its place in the cache. */
-  uint64_t hash;
-  mb_stmt *hash_next;
-  mb_stmt *newer, *older;
-  bool transient; /* not to stay when idle */
-
-  /* The driver's side. */
-  mb_driver_stmt *impl; /* NULL: not prepared (any more) */
-  mb_prepared prepared;
-  mb_result result;
-  uint32_t columns_serial; /* as seen last */
-  uint64_t shape;          /* 0: no columns seen */
-  mb_value *row;
-  size_t row_room;
 
   /* The run. */
   uint64_t run;      /* its number; 0: idle */
@@ -54,21 +31,31 @@ struct mb_stmt {
   bool lost;   /* a row that was read: there was no memory to keep it */
   bool at_end; /* it was read ahead, and its reader has to be told */
   bool retried;
-  uint32_t depth; /* of transactions when it began */
-  mb_call call;
-  mb_spool *spool; /* rows that were read ahead; NULL: none */
-  mb_error *late;  /* what came behind them; NULL: no error */
-  mb_stmt *running_next, *running_prev;
-
-  /* Memory of its task. */
-  int at;
-  int ready_at;
+  bool leaves; /* it may leave something in the session, by its words */
+  unsigned flags;
+  int at, ready_at; /* of its task */
   const mb_tx *tx;
-  const mb_value **fetched; /* where a fetch that waits will put its row */
-  mb_cursor *follower; /* whose columns a further result changes; or NULL */
   const mb_value *params;
   size_t n_params;
   mb_value *places; /* the parameters in the order that is sent */
+
+  /* The driver's side. */
+  mb_driver_stmt *impl; /* NULL: not prepared (any more) */
+  mb_result result;
+  mb_prepared prepared;
+  uint32_t columns_serial; /* as seen last */
+  uint64_t shape;          /* 0: no columns seen */
+  mb_value *row;
+  size_t row_room;
+
+  /* The run, further. */
+  mb_call call;
+  uint32_t depth;  /* of transactions when it began */
+  mb_spool *spool; /* rows that were read ahead; NULL: none */
+  mb_error *late;  /* what came behind them; NULL: no error */
+  mb_stmt *running_next, *running_prev;
+  const mb_value **fetched; /* where a fetch that waits will put its row */
+  mb_cursor *follower; /* whose columns a further result changes; or NULL */
   size_t places_room;
   struct {
     int at;
@@ -81,7 +68,26 @@ struct mb_stmt {
   struct {
     size_t rows, bytes, bytes_max;
   } prefetch;
+
+  /* The text. */
+  mb__scan scan;
+  char *text; /* a copy, terminated */
+  size_t size;
+  uint32_t lexical_serial; /* of the connection, when it was scanned */
+  atomic_uint refs;
+
+  /* Its place in the cache. */
+  uint64_t hash;
+  mb_stmt *hash_next;
+  mb_stmt *newer, *older;
+  bool transient; /* not to stay when idle */
 };
+
+/* --- leftover.c --------------------------------------------------------- */
+
+/* True unless the text is plainly one that reads or writes rows only. */
+bool mb__may_leave_something(
+    const mb_capability *capability, const char *text, size_t size);
 
 /* --- statement.c -------------------------------------------------------- */
 
@@ -90,7 +96,7 @@ void mb__stmt_close_impl(mb_stmt *stmt);
 
 /* Has the driver's error speak of the user's text, not of the one that was
  * sent; answers MB_ERROR. */
-mb_status mb__stmt_in_own_words(mb_stmt *stmt, mb_error *error);
+MB_COLD mb_status mb__stmt_in_own_words(mb_stmt *stmt, mb_error *error);
 
 /* How many parameters it takes, as far as that is known. */
 static inline size_t mb__stmt_n_parameters(const mb_stmt *stmt)
@@ -107,8 +113,14 @@ MB_CHECKED mb_status mb__stmt_end_prepare(
 
 /* --- rows.c ------------------------------------------------------------- */
 
-/* Frees the rows that were read ahead, and the error behind them. */
-void mb__stmt_forget_rows(mb_stmt *stmt);
+/* Forgets the rows that were read ahead, and the error behind them. */
+void mb__stmt_free_rows(mb_stmt *stmt);
+static inline void mb__stmt_forget_rows(mb_stmt *stmt)
+{
+  stmt->at_end = false;
+  if (MB_RARELY(stmt->spool != NULL || stmt->late != NULL))
+    mb__stmt_free_rows(stmt);
+}
 
 /* Nobody will get the rest; it is ended before anything else is run. */
 void mb__stmt_abandon(mb_stmt *stmt);
@@ -155,12 +167,6 @@ mb_result *mb__stmt_totals(mb_stmt *stmt);
 /* What the run has come to, by the driver's answer. */
 MB_CHECKED mb_status mb__stmt_answered(
     mb_stmt *stmt, mb_status status, mb_error *error);
-
-/* --- leftover.c --------------------------------------------------------- */
-
-/* True unless the text is plainly one that reads or writes rows only. */
-bool mb__may_leave_something(
-    const mb_capability *capability, const char *text, size_t size);
 
 /* --- spool.c ------------------------------------------------------------ */
 

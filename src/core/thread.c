@@ -8,6 +8,8 @@
 #include <time.h>
 
 #define NS_PER_SECOND 1000000000
+/* How often a condition is looked at where the clock is another. */
+#define STEP_NS 2000000
 
 typedef struct job {
   void (*work)(void *argument);
@@ -67,9 +69,11 @@ bool mb__thread_wait(
     return true;
   }
   if (!mb__clock_is_real()) {
-    /* Nobody but the one who moves the clock can tell when it is time. */
+    /* Nobody but the one who moves the clock can tell when it is time, and he
+     * knows nothing of the condition. */
+    const int64_t left_ns = deadline_ns - mb__host.now_ns();
     (void)pthread_mutex_unlock(lock);
-    mb__host.sleep_ns(deadline_ns - mb__host.now_ns());
+    mb__host.sleep_ns(left_ns < STEP_NS ? left_ns : STEP_NS);
     (void)pthread_mutex_lock(lock);
     return mb__host.now_ns() < deadline_ns;
   }

@@ -65,8 +65,8 @@ static mb_status refuse(mb_pool *pool, unsigned flags, mb_error *error)
 
 /* Waits for a while; false: it is over, and the error says why. */
 static bool wait_locked(mb_pool *pool, mb__place_waiter *own,
-    int64_t deadline_ns, const mb_op *op, mb_cancellation *cancellation,
-    mb_error *error)
+    int64_t deadline_ns, unsigned flags, const mb_op *op,
+    mb_cancellation *cancellation, mb_error *error)
 {
   if (pool->closed) {
     mb__host.fail(error, MB_USAGE, "the database is closed");
@@ -86,7 +86,8 @@ static bool wait_locked(mb_pool *pool, mb__place_waiter *own,
   if (op != NULL && op->deadline_ns < until_ns)
     until_ns = op->deadline_ns;
   const int64_t look_ns = mb__host.now_ns() + LOOK_NS;
-  if ((op != NULL || cancellation != NULL) && look_ns < until_ns)
+  if ((op != NULL || cancellation != NULL || (flags & MB_ACQUIRE_NOW)) &&
+      look_ns < until_ns)
     until_ns = look_ns;
   if (mb__thread_wait(&own->turn, &pool->lock, until_ns) ||
       until_ns < deadline_ns || own->served)
@@ -102,7 +103,8 @@ mb_status mb__place_take_locked(mb_pool *pool, unsigned flags, const mb_op *op,
     pool->place.taken = true;
     return MB_OK;
   }
-  if ((flags & MB_ACQUIRE_NOW) && atomic_load(&pool->n_left) == 0)
+  if ((flags & MB_ACQUIRE_NOW) && atomic_load(&pool->n_left) == 0 &&
+      pool->n_tidying == 0)
     return refuse(pool, flags, error);
   mb__place_waiter own = {.served = false};
   const int64_t since_ns = mb__host.now_ns();
@@ -117,11 +119,12 @@ mb_status mb__place_take_locked(mb_pool *pool, unsigned flags, const mb_op *op,
       (void)pthread_mutex_unlock(&pool->lock);
       mb__pool_tidy(pool);
       (void)pthread_mutex_lock(&pool->lock);
-    } else if (flags & MB_ACQUIRE_NOW) {
+    } else if ((flags & MB_ACQUIRE_NOW) && pool->n_tidying == 0) {
       (void)refuse(pool, flags, error);
       going_on = false;
     } else {
-      going_on = wait_locked(pool, &own, deadline_ns, op, cancellation, error);
+      going_on =
+          wait_locked(pool, &own, deadline_ns, flags, op, cancellation, error);
     }
   }
   if (!own.served)
@@ -138,7 +141,8 @@ mb_status mb__place_enter(mb_conn *conn, mb_error *error)
     return MB_OK;
   (void)pthread_mutex_lock(&pool->lock);
   mb_status status = MB_OK;
-  if (pool->place.taken && conn->no_wait && !mb__pool_has_left_locked(pool))
+  if (pool->place.taken && conn->no_wait && pool->n_tidying == 0 &&
+      !mb__pool_has_left_locked(pool))
     status = mb__host.fail(error, MB_USAGE,
         "another transaction or Connection of this program is writing, and "
         "this "

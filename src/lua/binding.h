@@ -64,28 +64,29 @@ typedef struct mb_lua_calling {
   const struct mb_lua_calling *outer; /* that it was called in, or NULL */
 } mb_lua_calling;
 
-/* The binding in one Lua state: the first upvalue of all its functions. */
+/* The binding in one Lua state: the first upvalue of all its functions.  What
+ * every call looks at stands first, together. */
 typedef struct mb_lua {
-  lua_State *L;    /* of the call that is going on, for callbacks */
-  lua_State *main; /* the main coroutine, or the one that loaded the module */
-  mb_lua_anchor *anchor; /* NULL: no database holds a callback */
+  lua_State *L; /* of the call that is going on, for callbacks */
   size_t n_frames;
-  mb_lua_frame frames[MB_LUA_FRAMES];
   size_t n_readers;
-  mb_lua_reader readers[MB_LUA_READERS];
-  uint64_t shapes[MB_LUA_SHAPES]; /* which shape a slot of the table holds */
-  struct mb_lua_session *transactions; /* open ones, the latest first */
-  struct mb_lua_lease *leases;         /* with users */
-  const mb_lua_calling *calling;       /* the innermost, or NULL */
-  mb_conn *expanding; /* of the statement whose fragments are being joined */
+  const void *called; /* the handle that was called last, if it is alive */
+  struct mb_lua_lease *leases; /* with users */
   /* The metatable by which a value's kind was found last (MB_LUA_KINDS keeps it
    * alive), and that kind. */
   const void *kind_metatable;
   int kind;
-  bool has_raised;    /* a callback has left an error in the registry */
-  const void *called; /* the handle that was called last, if it is alive */
-  int telling;        /* listeners are being called */
-  bool has_dropped;   /* a transaction was collected, and may be open */
+  int telling;      /* listeners are being called */
+  bool has_raised;  /* a callback has left an error in the registry */
+  bool has_dropped; /* a transaction was collected, and may be open */
+  struct mb_lua_session *transactions; /* open ones, the latest first */
+  const mb_lua_calling *calling;       /* the innermost, or NULL */
+  mb_conn *expanding; /* of the statement whose fragments are being joined */
+  lua_State *main; /* the main coroutine, or the one that loaded the module */
+  mb_lua_anchor *anchor; /* NULL: no database holds a callback */
+  mb_lua_frame frames[MB_LUA_FRAMES];
+  mb_lua_reader readers[MB_LUA_READERS];
+  uint64_t shapes[MB_LUA_SHAPES]; /* which shape a slot of the table holds */
 } mb_lua;
 
 /* The upvalues of every function of the binding. */
@@ -181,15 +182,15 @@ static inline mb_lua_head *mb_lua_handle(lua_State *L, int index)
   return head->mark == &mb_lua_mark ? head : NULL;
 }
 
-/* The handle at index 1, or NULL.  In a loop it is the one of the last call. */
+/* The handle at index 1, or NULL, remembered for the next call. */
+mb_lua_head *mb_lua_remember(lua_State *L, mb_lua *lua);
+
+/* The same; in a loop it is the one of the last call. */
 static inline mb_lua_head *mb_lua_called(lua_State *L, mb_lua *lua)
 {
   void *given = lua_touserdata(L, 1);
-  if (given != NULL && given == lua->called)
-    return given;
-  mb_lua_head *head = mb_lua_handle(L, 1);
-  lua->called = head != NULL && !head->collected ? head : NULL;
-  return head;
+  return given != NULL && given == lua->called ? given
+                                               : mb_lua_remember(L, lua);
 }
 
 /* The handle is being finalized.  It may still be called, by another finalizer,
@@ -402,11 +403,11 @@ static inline bool mb_lua_read_marked(lua_State *L, const mb_lua *lua,
 
 /* The values for a statement. */
 typedef struct mb_lua_params {
-  mb_value room[16];
   mb_value *values;
   size_t n;
   int first, top;   /* indices of the first and the last argument */
   bool is_fragment; /* one of them is SQL: nothing was read */
+  mb_value room[16];
 } mb_lua_params;
 
 struct mb_lua_run;
@@ -422,7 +423,7 @@ MB_CHECKED mb_status mb_lua_read_values(lua_State *L,
     mb_error *error);
 /* Puts a parameter's name, or its number, before an error of
  * mb_lua_read_value; answers MB_ERROR. */
-mb_status mb_lua_name_parameter(
+MB_COLD mb_status mb_lua_name_parameter(
     mb_error *error, const char *name, size_t size, size_t number);
 
 /* Keeps what the views need beside the handle at index. */
@@ -510,16 +511,16 @@ typedef struct mb_lua_run {
   const mb_lua_config *config;
   mb_conn *conn;
   mb_lua_lease *shared; /* of rows, whose connection is used; NULL: none */
-  bool outside;         /* it may go beside an open transaction */
-  bool writes;          /* it is to have the place to write */
-  bool fits; /* values that are not given are nil, and more are refused */
+  mb_lua_frame *frame;
   const mb_tx *tx;
   mb_stmt *stmt;
   mb_status status;
-  mb_lua_frame *frame;
-  mb_lua_params params;
   int text;           /* index of the text; 0: none */
+  bool outside;       /* it may go beside an open transaction */
+  bool writes;        /* it is to have the place to write */
+  bool fits; /* values that are not given are nil, and more are refused */
   mb_lua_watch watch; /* only events is set where they are 0 */
+  mb_lua_params params;
   mb_error error;
 } mb_lua_run;
 
@@ -530,8 +531,8 @@ void mb_lua_run_open(lua_State *L, mb_lua_run *run);
 MB_CHECKED mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run);
 /* The first of these: for a call on a Database (connect.c). */
 MB_CHECKED mb_status mb_lua_run_borrow(lua_State *L, mb_lua_run *run);
-/* Collects what was forgotten, so that it lets go of connections. */
-void mb_lua_run_collect(lua_State *L, const mb_lua_run *run);
+/* Collects what was forgotten, if it may be what holds the place to write. */
+void mb_lua_run_make_place(lua_State *L, const mb_lua_run *run);
 /* Whether another Connection or Transaction of this program writes, so that a
  * write would wait for it for ever. */
 static inline bool mb_lua_holds_place(const mb_lua_run *run)
@@ -586,7 +587,7 @@ bool mb_lua_run_give(lua_State *L, mb_lua_run *run);
 void mb_lua_run_leave(mb_lua_run *run);
 /* Ends everything after a failure, and returns what the function returns (or
  * raises). */
-int mb_lua_run_fail(lua_State *L, mb_lua_run *run);
+MB_COLD int mb_lua_run_fail(lua_State *L, mb_lua_run *run);
 
 /* Pushes the lease of the borrow that the call has: a new one, or that of the
  * rows it shares. */

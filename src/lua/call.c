@@ -58,6 +58,13 @@ void *mb_lua_new(lua_State *L, mb_lua_kind kind, size_t size, int n)
   return head;
 }
 
+mb_lua_head *mb_lua_remember(lua_State *L, mb_lua *lua)
+{
+  mb_lua_head *head = mb_lua_handle(L, 1);
+  lua->called = head != NULL && !head->collected ? head : NULL;
+  return head;
+}
+
 static const char *const kind_names[MB_LUA_KIND_COUNT] = {
     [MB_LUA_DATABASE] = "Database",
     [MB_LUA_CONNECTION] = "Connection",
@@ -117,7 +124,7 @@ INLINE void open_run(lua_State *L, mb_lua_run *run)
   run->stmt = NULL;
   run->text = 0;
   run->watch.events = run->session->origin->observed;
-  if (run->watch.events != 0)
+  if (MB_RARELY(run->watch.events != 0))
     mb_lua_watch_open(run);
   if (run->lua->n_frames == MB_LUA_FRAMES)
     (void)mb_lua_usage(L, "calls are nested too deeply");
@@ -152,13 +159,13 @@ INLINE mb_status connect_run(lua_State *L, mb_lua_run *run)
   if (session->head.kind == MB_LUA_DATABASE)
     return mb_lua_run_borrow(L, run);
   /* As for a connection, so for the place to write: see mb_lua_run_borrow. */
-  if (run->writes && !session->closed && mb_lua_holds_place(run))
-    mb_lua_run_collect(L, run);
+  if (MB_RARELY(run->writes) && !session->closed)
+    mb_lua_run_make_place(L, run);
   if (session->closed || mb_conn_borrow(session->conn) != session->borrow)
     return refuse_session(run);
   run->conn = session->conn;
   mb_lua_run_hold(run);
-  if (run->watch.events != 0)
+  if (MB_RARELY(run->watch.events != 0))
     mb_lua_watch_connected(L, run);
   if (session->head.kind == MB_LUA_TRANSACTION)
     run->tx = &session->tx;
@@ -285,11 +292,11 @@ INLINE mb_status run_statement(lua_State *L, mb_lua_run *run)
 {
   if (read_and_find(L, run) != MB_OK)
     return MB_ERROR;
-  if (run->watch.events != 0)
+  if (MB_RARELY(run->watch.events != 0))
     run->watch.mark_ns = mb_now_ns();
   run->status = mb_stmt_run(&run->stmt, run->tx, run->params.values,
       run->params.n, &run->config->call, &run->error);
-  if (run->watch.events != 0)
+  if (MB_RARELY(run->watch.events != 0))
     note_run(run);
   if (run->status == MB_ERROR)
     return MB_ERROR;
@@ -384,7 +391,7 @@ static bool end_watched(mb_lua_run *run)
 
 bool mb_lua_run_end(mb_lua_run *run)
 {
-  if (run->watch.events != 0)
+  if (MB_RARELY(run->watch.events != 0))
     return end_watched(run);
   const bool done = run->stmt == NULL || !mb_stmt_is_running(run->stmt) ||
                     mb_stmt_finish(run->stmt, &run->error) != MB_ERROR;

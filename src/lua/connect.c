@@ -104,11 +104,17 @@ static mb_status ask_password(lua_State *L, mb_lua_run *run)
   return status;
 }
 
-void mb_lua_run_collect(lua_State *L, const mb_lua_run *run)
+static void collect(lua_State *L, const mb_lua_run *run)
 {
   lua_gc(L, LUA_GCCOLLECT, 0);
   if (run->lua->has_dropped)
     mb_lua_end_dropped(run->lua);
+}
+
+void mb_lua_run_make_place(lua_State *L, const mb_lua_run *run)
+{
+  if (mb_lua_holds_place(run))
+    collect(L, run);
 }
 
 static mb_status borrow(lua_State *L, mb_lua_run *run)
@@ -125,7 +131,7 @@ static mb_status borrow(lua_State *L, mb_lua_run *run)
   if (!(run->writes && mb_lua_holds_place(run)) && share(L, run))
     return MB_OK;
   /* Handles that were forgotten hold connections until they are collected. */
-  mb_lua_run_collect(L, run);
+  collect(L, run);
   if (acquire(run, MB_ACQUIRE_NOW | MB_ACQUIRE_LOOK) == MB_OK)
     return MB_OK;
   if (error->class != MB_POOL_TIMEOUT)

@@ -12,7 +12,7 @@ local transaction = require "moonbase.transaction"
 
 -- Of each handle what it belongs to: a sandbox, or a connection of one.
 --   tx        the transaction that is rolled back
---   database  the real one
+--   database  the real one; of a sandbox
 --   closed
 --   handles   views, rows and statements that end with it; weak
 local owners = setmetatable({}, { __mode = "k" })
@@ -136,8 +136,7 @@ end
 local function connect(x)
   local owner = owners[x]
   if is_closed(x) then errors.usage "the database is closed" end
-  local own = { tx = owner.tx, database = owner.database, handles = setmetatable({}, weak) }
-  return view_of(x, own, "Connection")
+  return view_of(x, { tx = owner.tx, handles = setmetatable({}, weak) }, "Connection")
 end
 
 -- Rows and statements of a connection end with it.
