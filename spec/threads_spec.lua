@@ -112,7 +112,7 @@ local batches = [[
         assert(row.n == model[row.id], "an item is not as the batches have left it")
       end
       return #journal
-    end, { read_only = true })
+    end, { read_only = true, isolation = "serializable" })
   end
 
   local Step = commands.define("Step", function(self, tx)

@@ -10,6 +10,7 @@
 ---@module moonbase.commands
 
 local moonbase = require "moonbase"
+local core = require "moonbase.core"
 local errors = require "moonbase.errors"
 local keys = require "moonbase.commands.keys"
 local suggest = require "moonbase.suggest"
@@ -206,11 +207,16 @@ local function try(fn, ...)
   return sift(moonbase.pcall(fn, ...))
 end
 
+-- Whether a transaction is open: that of a list around this one, or a sandbox's.
+local function is_inside(job)
+  return job.joined or core.kind(job.session) == "Transaction"
+end
+
 -- A statement that fails may spoil the transaction around it, so inside one it gets a
 -- savepoint.
 local function guard(job, fn)
   local x = job.session
-  if not job.joined then return fn(x, job.table, job.key) end
+  if not is_inside(job) then return fn(x, job.table, job.key) end
   return x:transaction(function(tx) return fn(tx, job.table, job.key) end)
 end
 
