@@ -59,7 +59,7 @@ describe("The place to write of SQLite", function()
   end)
 
   -- 16 threads that write, in all the ways there are; `beside` runs in one more meanwhile.
-  local function write(beside)
+  local function write_all(beside)
     local each, writers = length(10000), {}
     for i = 1, 16 do
       writers[i] = start(i, [[
@@ -104,12 +104,12 @@ describe("The place to write of SQLite", function()
     for _, conn in ipairs(lent) do conn:query_value "select count(*) from t" end
     tx:rollback()
     for i = 2, 4 do lent[i]:close() end
-    write()
+    write_all()
   end)
 
   it("is not in the way of who reads", function()
     open { pragma = "busy_timeout = 500" }
-    write [[
+    write_all [[
       local done, before = moonbase.cancellation { name = "writers are done" }, 0
       while not done:is_cancelled() do
         local after = db:query_value "select count(*) from t"
