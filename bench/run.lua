@@ -124,9 +124,9 @@ end
 
 -- The figures behind the first four of a line: name=value.
 local function read_figures(text)
-  local figures = {}
-  for name, value in text:gmatch "(%S+)=(%S+)" do figures[name] = tonumber(value) end
-  return figures
+  local found = {}
+  for name, value in text:gmatch "(%S+)=(%S+)" do found[name] = tonumber(value) end
+  return found
 end
 
 -- Runs a candidate once.
