@@ -515,10 +515,10 @@ typedef struct mb_lua_run {
   const mb_tx *tx;
   mb_stmt *stmt;
   mb_status status;
-  int text;           /* index of the text; 0: none */
-  bool outside;       /* it may go beside an open transaction */
-  bool writes;        /* it is to have the place to write */
-  bool fits; /* values that are not given are nil, and more are refused */
+  int text;     /* index of the text; 0: none */
+  bool outside; /* it may go beside an open transaction */
+  bool writes;  /* it is to have the place to write */
+  bool fits;    /* values that are not given are nil, and more are refused */
   mb_lua_watch watch; /* only events is set where they are 0 */
   mb_lua_params params;
   mb_error error;
