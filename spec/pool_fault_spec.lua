@@ -309,6 +309,17 @@ describe("A pool whose connections fail", function()
     await("it goes on", function() return fault:calls "ping" > 1 end)
   end)
 
+  it("keeps nobody waiting who closes it, in a ping and while it connects", function()
+    for slot, nth in pairs { ping = 1, connect = 2 } do
+      open { cancel_grace = 0.1, pool = { sweep_interval = 0.01, min_idle = 2 } }
+      fault:at(slot, { nth = nth, delay = math.huge })
+      db:query_value "select 1"
+      await("a " .. slot, function() return fault:calls(slot) == nth end)
+      assert.is_true(seconds(db.close, db) < 2)
+    end
+    open()
+  end)
+
   it("that another thread is making as new is waited for, not refused", function()
     for _, max in ipairs { 10, 1 } do
       open { acquire_timeout = 20, pool = { max = max, min_idle = 1 } } -- which starts the thread

@@ -50,7 +50,8 @@ bool mb__pool_consume(mb_pool *pool, mb_conn *conn)
 bool mb__pool_answers(mb_pool *pool, mb_conn *conn)
 {
   mb_error error;
-  const mb_call call = {.timeout_ns = PING_LIMIT_NS};
+  const mb_call call = {
+      .timeout_ns = PING_LIMIT_NS, .cancellation = pool->ending};
   const bool answered = mb_conn_ping(conn, &call, &error) == MB_OK;
   (void)pthread_mutex_lock(&pool->lock);
   pool->stats.pings++;
@@ -244,8 +245,8 @@ static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
 void mb__pool_connect(mb_pool *pool, mb_conn *conn)
 {
   mb_error error;
-  (void)end_connect(
-      pool, conn, mb__conn_connect(conn, NULL, &error), false, 0, &error);
+  const mb_status status = mb__conn_connect(conn, pool->ending, &error);
+  (void)end_connect(pool, conn, status, false, 0, &error);
 }
 
 mb_status mb__pool_connect_here(mb_pool *pool, mb_conn *conn,

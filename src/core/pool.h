@@ -71,6 +71,7 @@ struct mb_pool {
   unsigned fork_epoch;   /* the process that opened it */
   bool connects_at_once; /* connecting waits for nobody */
   bool is_database; /* its connection is the database: never closed for age */
+  mb_cancellation *ending; /* of what the pool asks servers for itself */
 
   /* Any thread. */
   atomic_uint refs;       /* of handles and of what was made from them */

@@ -166,9 +166,14 @@ static void watch_process(void)
 
 static mb_pool *make(mb__connector *connector)
 {
+  mb_error error;
   mb_pool *pool = mb__allocate_zeroed(1, sizeof *pool);
   if (pool == NULL)
     return NULL;
+  if (mb_cancellation_open(NULL, &pool->ending, &error) != MB_OK) {
+    mb__host.release(pool);
+    return NULL;
+  }
   pool->connector = connector;
   for (size_t i = 0; i < connector->n_options; i++)
     if (strcmp(connector->options[i].name, "name") == 0)
@@ -223,6 +228,7 @@ static void destroy(mb_pool *pool)
     (void)pthread_cond_destroy(&pool->smaller);
     (void)pthread_cond_destroy(&pool->keeper.wake);
     (void)pthread_mutex_destroy(&pool->lock);
+    mb_cancellation_close(pool->ending);
   }
   mb__host.release(pool);
 }
@@ -379,6 +385,8 @@ static void shut(mb_pool *pool, int64_t timeout_ns, bool joins)
   pool->closed = true;
   mb__pool_refuse_all_locked(pool);
   (void)pthread_mutex_unlock(&pool->lock);
+  if (!mb__pool_is_inherited(pool))
+    mb_cancellation_cancel(pool->ending, "the database is closed");
   mb__keeper_stop(pool, joins && !mb__pool_is_inherited(pool));
 
   mb__pool_tidy(pool);
