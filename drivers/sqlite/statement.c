@@ -256,6 +256,19 @@ static mb_status follow_schema(mb_driver_stmt *stmt, mb_error *error)
                                                : abandon_run(stmt, error);
 }
 
+/* SQLite tells a text that has become wrong, because its table has gone, from
+ * what a run meets only where the text is prepared. */
+static void judge_text(const mb_driver_stmt *stmt, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  sqlite3_stmt *again = NULL;
+  const int code =
+      sqlite3_prepare_v2(conn->db, sqlite3_sql(stmt->stmt), -1, &again, NULL);
+  if (code == SQLITE_ERROR)
+    (void)sl_fail(conn, code, SL_PREPARING, error);
+  (void)sqlite3_finalize(again);
+}
+
 mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
     const mb_execute_options *options, mb_result *result, mb_op *op,
     mb_error *error)
@@ -279,6 +292,8 @@ mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   }
   stmt->running = true;
   const mb_status status = take_step(stmt, error);
+  if (status == MB_ERROR && error->native_code == SQLITE_ERROR)
+    judge_text(stmt, error);
   if (status != MB_ERROR &&
       stmt->reprepared !=
           sqlite3_stmt_status(stmt->stmt, SQLITE_STMTSTATUS_REPREPARE, 0) &&

@@ -234,18 +234,15 @@ local function create_table(job)
   return guard(job, keys.create)
 end
 
--- What a missing table is; the second where a statement was prepared while it was there.
-local missing = { SyntaxError = true, EngineError = true }
-
 -- The stored text, or nil.  The table is created when it is missed, and not before: who may
 -- use it need not be allowed to create it.
 local function find(job)
   local ok, found, raised = try(guard, job, keys.find)
-  if ok or not missing[found.class] then return ok, found, raised end
+  if ok or found.class ~= "SyntaxError" then return ok, found, raised end
   -- Another one who has created it at the same time is no failure.
   local created, problem = try(create_table, job)
   ok, found, raised = try(guard, job, keys.find)
-  if not ok and not created and missing[found.class] then found = problem end
+  if not ok and not created and found.class == "SyntaxError" then found = problem end
   return ok, found, raised
 end
 

@@ -164,10 +164,7 @@ for _, database in ipairs(require "spec.support.databases") do
       local statement = db:prepare "select name from item"
       assert.equal(3, #statement:query_all())
       db:exec "drop table item"
-      local ok, err = pcall(statement.query_all, statement)
-      assert.is_false(ok)
-      assert.is_true(moonbase.is(err, "EngineError"))
-      assert.match("item", err.message)
+      expect.raised("SyntaxError", "item", statement.query_all, statement)
       database:create(db, "item (id :id, name :text)")
       assert.same({}, statement:query_all())
     end)
