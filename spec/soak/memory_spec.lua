@@ -20,10 +20,9 @@ local function descriptors()
   return n
 end
 
--- What operations may leave in all: the allocator's own rounding, and what up to ten connections
--- and the pool's thread keep for themselves (about 8 MB each for large results that are left; the
--- sum stands still after some ten thousand).
-local slack_kb = 40000
+-- What operations may leave in all: the allocator's own rounding, and what three connections and
+-- the pool's thread keep for themselves, most of it for large results that are left.
+local slack_kb = 12000
 
 local sql = moonbase.sql
 
@@ -110,7 +109,7 @@ for _, database in ipairs(require "spec.support.databases") do
     local db
 
     before_each(function()
-      db = database:open()
+      db = database:open { pool = { max = 3 } }
       database:create(db, "item (id :integer primary key, n :integer)")
       db:exec "insert into item (id, n) values (1, 1), (2, 2)"
     end)
