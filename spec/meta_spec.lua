@@ -128,6 +128,12 @@ describe("the definitions for editors", function()
         set[name] = nil
       end
     end
+    -- Those of PostgreSQL; for libpq's others there is one as an example.
+    for _, name in ipairs { "host", "port", "user", "database", "tls", "time_zone",
+      "target_session_attrs" } do
+      assert.is_true(set[name], name)
+      set[name] = nil
+    end
     local values = { driver = "sqlite", pool = {}, on_connect = print, password = print,
       functions = {}, aggregates = {}, collations = {}, types = {}, json = print, null = false }
     assert.same(keys(values), keys(set))

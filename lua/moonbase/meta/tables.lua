@@ -38,6 +38,13 @@
 ---@field booleans? boolean
 ---@field fetch_size? integer
 ---@field log_parameters? boolean
+---@field host? string PostgreSQL: one, or several with commas between them
+---@field port? integer|string
+---@field user? string
+---@field database? string
+---@field tls? "verify"|"require"|"prefer"|"off"
+---@field time_zone? string UTC by default
+---@field target_session_attrs? string as libpq's others: by their names
 ---@field mode? "ro"|"rw"|"rwc"|"memory"
 ---@field cache? "shared"|"private"
 ---@field immutable? "0"|"1"
