@@ -302,7 +302,7 @@ describe("the documentation", function()
       local text = files.read(page)
       for _, word in ipairs { "db:table", "sql.existing", "sql.proposed", "moonbase.schema",
         "migration", "moonbase.history", "moonbase.kv", "moonbase.scheduler",
-        "moonbase.mysql", "replica" } do
+        "moonbase.mysql" } do
         assert.is_nil(text:find(word, 1, true), page .. ": " .. word)
       end
     end

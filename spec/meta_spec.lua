@@ -111,7 +111,7 @@ describe("the definitions for editors", function()
     local db = moonbase.open "sqlite::memory:"
     local values = { timeout = 1, cancel = moonbase.cancellation(), errors = "raise", null = false,
       types = {}, json = function() end, int64 = "error", decimal = "number", booleans = true,
-      fetch_size = 0, placeholders = true, log_parameters = true }
+      fetch_size = 0, placeholders = true, log_parameters = true, replica = false }
     assert.same(keys(values), keys(classes.HandleOptions.fields))
     assert.has_no.errors(function() db:with(values) end)
     db:close()
@@ -135,15 +135,19 @@ describe("the definitions for editors", function()
       set[name] = nil
     end
     local values = { driver = "sqlite", pool = {}, on_connect = print, password = print,
-      functions = {}, aggregates = {}, collations = {}, types = {}, json = print, null = false }
+      functions = {}, aggregates = {}, collations = {}, types = {}, json = print, null = false,
+      replicas = {}, read_your_writes = true }
     assert.same(keys(values), keys(set))
-    values.password = nil -- SQLite has none
+    -- SQLite has none of these.
+    values.password, values.replicas, values.read_your_writes = nil, nil, nil
     assert.has_no.errors(function() moonbase.open("sqlite::memory:", values) end)
   end)
 
   it("have the fields of errors and counts", function()
     local db = moonbase.open "sqlite::memory:"
-    assert.same(keys(db:stats()), keys(classes.Stats.fields))
+    local stats = db:stats()
+    stats.replicas, stats.only_reading = {}, {} -- of a Database with replicas
+    assert.same(keys(stats), keys(classes.Stats.fields))
     db:exec "create table t (a integer not null unique)"
     for _, text in ipairs { "insert into t values (null)", "selec", "select ?" } do
       local _, err = pcall(db.exec, db, text)

@@ -12,6 +12,7 @@ local bulk = require "moonbase.bulk"
 local errors = require "moonbase.errors"
 local observe = require "moonbase.observe"
 local options = require "moonbase.options"
+local replicas = require "moonbase.replicas"
 local rows = require "moonbase.rows"
 local setup = require "moonbase.setup"
 local sql = require "moonbase.sql"
@@ -96,6 +97,18 @@ local function find_driver(url, given)
   return driver
 end
 
+-- A Database without replicas, and the options that stay on the Lua side.
+local function open_one(url, given, suffix)
+  if url and url:find("\0", 1, true) then refuse "URL: holds a zero byte" end
+  local driver = find_driver(url, given)
+  local flat, kept = options.sort(given)
+  local db = core.open(driver, url, flat)
+  if core.option(db, "name") then options.check_shared(kept) end
+  setup.keep(db, kept)
+  observe.name(db, suffix)
+  return core.configure(db, options.of_handle(db, kept)), kept
+end
+
 --- Opens a database: checks URL and options, and opens no connection yet.
 ---
 --- Also open{ driver = "sqlite", path = "app.db" }.  The options are listed in
@@ -108,15 +121,14 @@ function moonbase.open(url, given)
   if url ~= nil and type(url) ~= "string" or given ~= nil and type(given) ~= "table" then
     errors.usage "open wants a URL and perhaps a table of options, or such a table alone"
   end
-  if url and url:find("\0", 1, true) then refuse "URL: holds a zero byte" end
   given = given or {}
-  local driver = find_driver(url, given)
-  local flat, kept = options.sort(given)
-  local db = core.open(driver, url, flat)
-  if core.option(db, "name") then options.check_shared(kept) end
-  setup.keep(db, kept)
-  observe.name(db)
-  return core.configure(db, options.of_handle(db, kept))
+  local db, kept = open_one(url, given)
+  local ok, err = pcall(replicas.open, db, kept, url, given, open_one)
+  if not ok then
+    core.close_database(db)
+    error(err, 0)
+  end
+  return db
 end
 
 --- The names of the drivers that are installed.
@@ -159,9 +171,11 @@ end
 
 local function with(x, changes)
   local base = core.options(x) or {}
-  local view = core.configure(core.view(x), options.overlay(base, changes))
+  local merged = options.overlay(base, changes)
+  if changes.replica then replicas.check_view(x) end
+  local view = core.configure(core.view(x), merged)
   if core.kind(x) == "Transaction" then transaction.set_attempt(view, x.attempt) end
-  return view
+  return merged.replica and replicas.dress(view) or view
 end
 
 -- Whether ipairs sees what a metatable gives; in LuaJIT and 5.1 a table can be
@@ -206,10 +220,10 @@ local session_methods = {
 
 local own_methods = {
   Database = {
-    close = core.close_database,
+    close = replicas.close,
     current = core.current,
-    on = observe.on,
-    stats = core.stats,
+    on = replicas.on,
+    stats = replicas.stats,
     url = core.url,
   },
   Connection = { close = core.close_connection },
@@ -236,7 +250,7 @@ core.methods.Rows.each = rows.each
 core.methods.Rows.one = rows.one
 
 -- What `local x <close>` does at the end of its block.
-core.set_close("Database", core.close_database)
+core.set_close("Database", replicas.close)
 core.set_close("Connection", core.close_connection)
 core.set_close("Transaction", transaction.close)
 

@@ -144,10 +144,11 @@ end
 --- Gives a Database that was just opened the name of its pool: the option name, else the URL,
 --- with a number behind it where it is not the only one.
 ---@param db moonbase.Database
-function observe.name(db)
+---@param suffix? string what is put behind the URL
+function observe.name(db, suffix)
   local name = core.option(db, "name")
   if not name then
-    local url, number = core.url(db), 1
+    local url, number = core.url(db) .. (suffix or ""), 1
     name = url
     while is_used(name) do
       number = number + 1

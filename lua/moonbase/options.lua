@@ -22,6 +22,7 @@ local checks = {
   json = { json = true },
   null = { any = true },
   cancel = { cancellation = true },
+  replica = { type = "boolean" },
 }
 
 local function refuse(name, wanted, class)
@@ -81,6 +82,7 @@ function options.overlay(base, changes)
   end
   local merged = {}
   for name, value in pairs(base) do merged[name] = value end
+  merged.plain = nil -- made of them, by moonbase.replicas
   for name, value in pairs(changes) do
     if not checks[name] then
       errors.usage("%s is no option of with%s", tostring(name), suggest(name, checks))
@@ -94,7 +96,7 @@ end
 -- Options of open that stay on the Lua side.
 local lua_side = {
   types = true, json = true, null = true, on_connect = "function", functions = "table",
-  aggregates = "table", collations = "table",
+  aggregates = "table", collations = "table", replicas = "table", read_your_writes = "boolean",
 }
 
 -- Those that take several texts.

@@ -5,6 +5,7 @@ local core = require "moonbase.core"
 local errors = require "moonbase.errors"
 local listener = require "moonbase.postgres.listener"
 local large_objects = require "moonbase.postgres.large_objects"
+local replicas = require "moonbase.replicas"
 local suggest = require "moonbase.suggest"
 local transaction = require "moonbase.transaction"
 local values = require "moonbase.values"
@@ -145,7 +146,7 @@ function postgres.copy_to(x, sql, sink)
     errors.usage("copy_to wants a COPY statement, and got a %s", type(sql))
   end
   local write = sink ~= nil and writer_of(sink)
-  local rows, err = core.command(x, "copy_out", sql)
+  local rows, err = replicas.call(x, core.command, "copy_out", sql)
   if not rows then return nil, err end
   if write then return write_all(rows, write) end
   local copy = setmetatable({ rows = rows }, CopyRows)

@@ -4,6 +4,7 @@
 local core = require "moonbase.core"
 local errors = require "moonbase.errors"
 local observe = require "moonbase.observe"
+local replicas = require "moonbase.replicas"
 local suggest = require "moonbase.suggest"
 
 local transaction = {}
@@ -92,6 +93,8 @@ local function start(x, options, managed)
       error(err, 0)
     end
     options = adapted
+  elseif options.read_only and core.kind(x) == "Database" then
+    return replicas.begin(x, options, managed)
   end
   return core.begin(x, options, managed)
 end
@@ -329,7 +332,9 @@ function transaction.deliver(x, run, ...)
   local raising = {}
   for name, value in pairs(own) do raising[name] = value end
   raising.errors = nil
-  return give(pcall(run, core.configure(core.view(x), raising), ...))
+  local handle = core.configure(core.view(x), raising)
+  if raising.replica then replicas.dress(handle) end
+  return give(pcall(run, handle, ...))
 end
 
 local function run(x, fn, options, retry)

@@ -282,8 +282,9 @@ end
 function Server:standby()
   local standby = new()
   hand_over(standby)
-  local output, status = standby:run("pg_basebackup", ("-D %s -h %s -p %d -U postgres -R -c fast")
-    :format(quote(standby.data), quote(self.folder), self.port))
+  local output, status = standby:run("pg_basebackup",
+    ("-N -D %s -h %s -p %d -U postgres -R -c fast"):format(quote(standby.data),
+      quote(self.folder), self.port))
   if status ~= 0 then fail(self, "gave no copy", output) end
   return standby:start()
 end

@@ -237,8 +237,9 @@ typedef struct mb_lua_config {
 typedef struct mb_lua_session {
   mb_lua_head head;
   mb_lua_config config;
-  mb_pool *pool; /* a reference; of all three */
-  mb_conn *conn; /* Connection, Transaction: a reference */
+  mb_pool *pool;         /* a reference; of all three */
+  const mb_pool *family; /* the same, or that of a replica's primary */
+  mb_conn *conn;         /* Connection, Transaction: a reference */
   uint64_t borrow;
   mb_lua_lease *lease;           /* beside it; NULL: it has none of its own */
   struct mb_lua_session *origin; /* the Database that it comes from */
@@ -585,8 +586,7 @@ bool mb_lua_run_end(mb_lua_run *run);
 bool mb_lua_run_give(lua_State *L, mb_lua_run *run);
 /* Gives the connection back, if the call still has it; the run is another's. */
 void mb_lua_run_leave(mb_lua_run *run);
-/* Ends everything after a failure, and returns what the function returns (or
- * raises). */
+/* Ends all after a failure; gives what the function returns (or raises). */
 MB_COLD int mb_lua_run_fail(lua_State *L, mb_lua_run *run);
 
 /* Pushes the lease of the borrow that the call has: a new one, or that of the

@@ -3,11 +3,22 @@
  */
 #include "binding.h"
 
+/* join(db, primary): db is a replica; from here on the program may not use it
+ * inside a transaction of primary, nor the other way round. */
+int mb_lua_join(lua_State *L)
+{
+  mb_lua_session *session = mb_lua_check(L, 1, MB_LUA_DATABASE);
+  const mb_lua_session *primary = mb_lua_check(L, 2, MB_LUA_DATABASE);
+  session->family = primary->family;
+  return 0;
+}
+
 static bool is_in_transaction(const mb_lua_run *run)
 {
   for (const mb_lua_session *tx = run->lua->transactions; tx != NULL;
        tx = tx->next)
-    if (tx->managed && tx->pool == run->session->pool && mb_tx_is_open(&tx->tx))
+    if (tx->managed && tx->family == run->session->family &&
+        mb_tx_is_open(&tx->tx))
       return true;
   return false;
 }

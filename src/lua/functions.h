@@ -29,6 +29,7 @@ int mb_lua_original(lua_State *L);
 int mb_lua_parent(lua_State *L);
 int mb_lua_extra(lua_State *L);
 int mb_lua_open(lua_State *L);
+int mb_lua_join(lua_State *L);
 int mb_lua_option(lua_State *L);
 int mb_lua_scheme(lua_State *L);
 int mb_lua_begin(lua_State *L);

@@ -23,6 +23,7 @@ static mb_lua_session *push_session(lua_State *L, mb_lua_kind kind, int parent)
   made->config = from->config;
   made->has_setup = from->has_setup;
   made->pool = from->pool;
+  made->family = from->family;
   made->origin = from->origin;
   mb_pool_ref(made->pool);
   compat_getuservalue(L, parent, MB_LUA_OPTIONS);
@@ -242,6 +243,7 @@ int mb_lua_open(lua_State *L)
   session->origin = session;
   if (mb_pool_open(driver, url, options, n, &session->pool, &error) != MB_OK)
     return mb_lua_fail(L, NULL, &error, NULL, 0);
+  session->family = session->pool;
   session->config.call.timeout_ns = mb_pool_settings(session->pool)->timeout_ns;
   session->config.call.fetch_size = mb_pool_settings(session->pool)->fetch_size;
   if (mb_pool_settings(session->pool)->leak_after_ns > 0)
@@ -439,13 +441,13 @@ int mb_lua_is_lost(lua_State *L)
   return 1;
 }
 
-/* current(db): the innermost open Transaction on db's pool, or nil. */
+/* current(db): the innermost open Transaction on db or a replica, or nil. */
 int mb_lua_current(lua_State *L)
 {
   const mb_lua_session *session = mb_lua_check_session(L, 1);
   for (mb_lua_session *tx = mb_lua_of(L)->transactions; tx != NULL;
        tx = tx->next)
-    if (tx->pool == session->pool && mb_tx_is_open(&tx->tx)) {
+    if (tx->family == session->family && mb_tx_is_open(&tx->tx)) {
       mb_lua_push_known(L, tx);
       return 1;
     }

@@ -153,6 +153,7 @@ static const luaL_Reg functions[] = {
     {"is_closed", mb_lua_is_closed},
     {"is_lost", mb_lua_is_lost},
     {"is_open", mb_lua_is_open},
+    {"join", mb_lua_join},
     {"kind", core_kind},
     {"leave", mb_lua_leave},
     {"listen", mb_lua_listen},

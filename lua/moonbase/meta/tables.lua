@@ -14,6 +14,7 @@
 ---@field fetch_size? integer rows a trip through a cursor of the server; 0: none
 ---@field log_parameters? boolean events show parameters
 ---@field placeholders? boolean false: the text has none
+---@field replica? boolean true, of a Database with replicas: calls go to one of them
 
 --- What moonbase.open takes.
 ---@class moonbase.OpenOptions
@@ -21,6 +22,8 @@
 ---@field path? string the file, or ":memory:"
 ---@field pool? moonbase.PoolOptions
 ---@field name? string under which Lua states of the process share the pool
+---@field replicas? string[] URLs of copies of the database, for what only reads
+---@field read_your_writes? boolean a replica must have replayed what was committed before
 ---@field password? string|fun(): string where the database has one
 ---@field asks_password? boolean set by a password that is a function
 ---@field connect_timeout? number seconds; 10 by default
@@ -128,6 +131,12 @@
 ---@field pings integer
 ---@field cache_hits integer
 ---@field cache_misses integer
+---@field replicas? moonbase.ReplicaStats[]
+---@field only_reading? moonbase.Stats the primary's sessions for views with replica = true
+
+---@class moonbase.ReplicaStats: moonbase.Stats
+---@field url string without a password
+---@field reachable boolean false for a while after it was not to be reached
 
 --- What a listener is told; which fields there are depends on the event.
 ---@class moonbase.Event
