@@ -11,6 +11,7 @@ PREFIX ?= /usr/local
 # DRIVERS=…  exactly these drivers, not all whose client library is here
 # SQLITE_DIR, SQLITE_INCDIR, SQLITE_LIBDIR; PGSQL_…  where a client library is
 # DB=…       the databases that tests run on, not all whose driver is built
+# MB_NEXT=…  the folder that test-next keeps Debian's unstable suite in
 # PG_BIN=…   the folder of PostgreSQL's programs, for another version than the newest
 # SPECS=…    some of spec/**/*_spec.lua and spec/c/*_test.c
 # STRICT=1   warnings are errors
@@ -259,7 +260,7 @@ $(2)/obj/spec/%_test: $(2)/obj/spec/%_test.o $(core) $(call binding_of,$(2)) $(d
 endef
 $(foreach lua,$(LUAS),$(eval $(call lua_test_rules,$(lua),$(call folder_of,$(lua)))))
 
-.PHONY: run test test-all conformance soak
+.PHONY: run test test-all test-next conformance soak
 run: build ## runs examples/timezones.lua on URL=sqlite:timezones.db
 	@$(call with_build,$(LUA)) examples/timezones.lua '$(or $(URL),sqlite:timezones.db)'
 
@@ -276,6 +277,9 @@ test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all spe
 
 test-all: ## the same on every Lua: 5.4, LuaJIT, 5.3, 5.1
 	$(submake) test LUAS="lua5.4 luajit lua5.3 lua5.1"
+
+test-next: ## conformance and PostgreSQL's specs with Debian unstable's PostgreSQL, libpq, SQLite, gcc
+	@.ci/next
 
 conformance: ## what every driver owes: DRIVER=name URL=…
 	$(submake) test SPECS=spec/conformance $(if $(DRIVER),MB_DRIVER='$(DRIVER)') \

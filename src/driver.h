@@ -561,7 +561,7 @@ typedef struct mb_capability {
   bool alter_column_properties_atomically;
   bool rename_column;
   bool drop_column;
-  bool add_constraint;
+  bool add_constraint; /* of every kind */
 
   char identifier_quote; /* doubled inside a name */
 

@@ -57,6 +57,8 @@ mb_driver_cancel *pg_cancel_handle(mb_driver_conn *conn)
 
 static void free_request(pg_request_to_cancel *ask)
 {
+  if (ask == NULL)
+    return;
 #ifdef LIBPQ_HAS_ASYNC_CANCEL
   PQcancelFinish(ask);
 #else
@@ -134,6 +136,10 @@ static bool ask_server(mb_driver_cancel *handle, int64_t deadline_ns)
   const mb_host *host = handle->host;
   PGcancelConn *ask = handle->ask;
   PostgresPollingStatusType wants = PGRES_POLLING_WRITING;
+  /* It was not made whole: memory was short, or the server has given the
+   * session no key.  A reset would hide that. */
+  if (PQcancelStatus(ask) == CONNECTION_BAD)
+    return false;
   if (!PQcancelStart(ask))
     wants = PGRES_POLLING_FAILED;
   while (wants == PGRES_POLLING_READING || wants == PGRES_POLLING_WRITING) {

@@ -123,9 +123,9 @@ mb_status pg_resolve_places(const mb_driver_connector *connector,
   *n = 0;
   for (size_t i = 0; i < connector->n_places; i++) {
     const pg_place *place = &connector->places[i];
-    /* A name without an address is left out, but for a core that looks up
-     * nothing: then libpq does. */
-    if (connector->lookups[i] == NULL || args->n_addresses == 0) {
+    /* A name without an address is left out: libpq would look it up, and
+     * block. */
+    if (connector->lookups[i] == NULL) {
       places[(*n)++] = *place;
       continue;
     }

@@ -160,6 +160,15 @@ application_name=from a service
     assert.is_nil(err.cause and err.cause.class == "TimeoutError" or nil)
   end)
 
+  it("is not made to a name without an address, which libpq would look up again, and block",
+    function()
+      local err = refused("ConnectivityError", 'could not look up host "nowhere.invalid"',
+        "postgres://moonbase@%2Fno%2Fsuch%2Ffolder,nowhere.invalid/moonbase")
+      assert.is_nil(err.message:find("could not translate", 1, true), err.message)
+      assert.equal("moonbase", ask(whoami, ("postgres://moonbase@nowhere.invalid,%s:%d/moonbase")
+        :format(server.folder:gsub("/", "%%2F"), server.port)))
+    end)
+
   it("may be to the host that has what is wanted", function()
     server:psql "alter role certified set default_transaction_read_only = on"
     local function url(target, user)

@@ -22,15 +22,24 @@ logfile = %s/log
 pidfile = %s/pgbouncer.pid
 ]]
 
--- A pooler in front of a server, on a port that is free.
-local function start(server)
+-- From 1.21 on it can carry prepared statements from session to session.
+local can_prepare = (function()
+  local major, minor = shell.run('PATH="$PATH:/usr/sbin" pgbouncer --version')
+    :match "PgBouncer (%d+)%.(%d+)"
+  return major and major * 1000 + minor >= 1021
+end)()
+
+-- A pooler in front of a server, on a port that is free.  prepared: how many statements it
+-- carries.
+local function start(server, prepared)
   local folder = guarded.folder()
   shell.must("chmod 777 " .. shell.quote(folder.path))
   local pooler = { close = folder.close }
   for attempt = 1, 10 do
     pooler.port = server.port + 100 + attempt
     files.write(folder.path .. "/ini", settings:format(server.folder, server.port, pooler.port,
-      folder.path, folder.path))
+      folder.path, folder.path)
+      .. (can_prepare and "max_prepared_statements = " .. prepared .. "\n" or ""))
     -- Root, which it refuses to be, is user postgres instead.
     local user = shell.must "id -u" == "0\n"
       and "setpriv --reuid postgres --regid postgres --init-groups" or ""
@@ -50,7 +59,7 @@ describe("Behind PgBouncer", function()
 
   setup(function()
     server = postgres.shared()
-    pooler = start(server)
+    pooler = start(server, 0)
   end)
   teardown(function() pooler.close() end)
 
@@ -108,6 +117,22 @@ describe("Behind PgBouncer", function()
     assert.match("statement_cache", table.concat(said, "\n"))
     db:close()
   end)
+
+  if can_prepare then
+    it("that carries prepared statements, nothing has to be said", function()
+      local carrier = start(server, 100)
+      local db = moonbase.open(("postgres://moonbase@127.0.0.1:%d/moonbase?tls=off"):format(
+        carrier.port))
+      local told = {}
+      db:on("warning", function(event) told[#told + 1] = event end)
+      db:on("notice", function(event) told[#told + 1] = event end)
+      local ok, err = pcall(use, db)
+      db:close()
+      carrier.close()
+      if not ok then error(err, 0) end
+      assert.same({}, told)
+    end)
+  end
 
   it("a prepared statement works with statement_cache = 0", function()
     local db = moonbase.open(url, { statement_cache = 0 })

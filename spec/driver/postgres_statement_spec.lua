@@ -207,13 +207,15 @@ describe("Rows of PostgreSQL", function()
 
   after_each(function() db:close() end)
 
-  it("stream: memory does not grow with them", function()
-    local function resident()
-      for line in io.lines "/proc/self/status" do
-        local kilobytes = line:match "^VmHWM:%s*(%d+)"
-        if kilobytes then return tonumber(kilobytes) end
-      end
+  -- The most memory that this process has ever had, in KB.
+  local function resident()
+    for line in io.lines "/proc/self/status" do
+      local kilobytes = line:match "^VmHWM:%s*(%d+)"
+      if kilobytes then return tonumber(kilobytes) end
     end
+  end
+
+  it("stream: memory does not grow with them", function()
     local text = "select i, repeat('x', 100) as t from generate_series(1, ?) i"
     db:query(text, 1000):each(function() end)
     collectgarbage()
@@ -221,6 +223,38 @@ describe("Rows of PostgreSQL", function()
     db:query(text, 300000):each(function() n = n + 1 end)
     assert.equal(300000, n)
     assert.is_true(resident() - before < 16000, resident() - before .. " KB")
+  end)
+
+  it("of a few bytes each stream as well, many at a time from libpq 17 on", function()
+    local conn = db:connect()
+    local statement = conn:prepare "select i, -i as j from generate_series(1, ?::integer) i"
+    for _, n in ipairs { 0, 1, 63, 64, 65, 128, 1000 } do
+      local got = 0
+      for row in statement:query(n) do
+        got = got + 1
+        assert.equal(got, row.i)
+        assert.equal(-got, row.j)
+        if got == 70 then assert.equal(1, conn:query_value "select 1") end
+      end
+      assert.equal(n, got)
+    end
+    local before, n = resident(), 0
+    statement:query(1000000):each(function() n = n + 1 end)
+    assert.equal(1000000, n)
+    assert.is_true(resident() - before < 4000, resident() - before .. " KB")
+    local rows = statement:query(1000)
+    for i = 1, 100 do assert.equal(i, rows:next().i) end
+    rows:close()
+    local failing = conn:prepare "select 1 / (1000 - i) from generate_series(1, 2000) i"
+    for _ = 1, 2 do
+      local got = 0
+      expect.raised("DataError", "division by zero", function()
+        for _ in failing:query() do got = got + 1 end
+      end)
+      -- libpq gives none of those that an error has cut off from their like.
+      assert.is_true(got > 900 and got < 1000, tostring(got))
+    end
+    conn:close()
   end)
 
   it("come before the last one is there", function()
