@@ -48,7 +48,7 @@ packages_valgrind = $(packages_test) valgrind:valgrind
 packages_format = clang-format:clang-format
 packages_lint = $(packages_test) $(packages_format) clang:clang clang-tidy:clang-tidy \
   cppcheck:cppcheck lua-check:luacheck
-packages_fuzz = $(packages_compile) clang:clang \
+packages_fuzz = $(packages_compile) $(client_postgres) clang:clang \
   libclang-rt-14-dev:/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*
 packages_bench = $(packages_run) $(packages_lua5.4) $(packages_luajit) \
   $(foreach db,$(or $(DB),sqlite postgres),$(peers_$(db)))
@@ -232,9 +232,12 @@ libraries: drivers $(headers) $(shared) $(archives) ## the same for C programs, 
 # --- Tests --------------------------------------------------------------------
 
 SPECS ?= $(c_specs) $(lua_specs)
-c_specs := $(wildcard spec/c/*_test.c)
+# Those that want a server.
+served := $(wildcard spec/c/*_postgres_test.c)
+c_specs := $(filter-out $(if $(filter postgres,$(or $(DB),$(drivers))),,$(served)), \
+  $(wildcard spec/c/*_test.c))
 c_lua_specs := $(wildcard spec/c/*_lua_test.c)
-c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(c_specs),$(wildcard spec/c/*.c)))
+c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_test.c,$(wildcard spec/c/*.c)))
 lua_specs := $(sort $(wildcard spec/*_spec.lua spec/conformance/*_spec.lua \
   $(patsubst %,spec/driver/%_*_spec.lua,$(or $(DB),$(drivers))) spec/regress/*_spec.lua))
 c_tests = $(patsubst %.c,$(OBJ)/%,$(filter-out $(c_lua_specs),$(filter %.c,$(SPECS))))
@@ -245,6 +248,8 @@ busted := $(shell command -v busted)
 # How an interpreter finds what was built for it.
 with_build = LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
   LUA_CPATH="$(call folder_of,$(1))/?.so;;" $(if $(DB),MB_DB="$(DB)") $(WRAP) $(1)
+
+serve = $(call with_build,$(firstword $(LUAS))) spec/support/serve.lua
 
 $(OBJ)/spec/%.o: client_cflags = $(foreach d,$(drivers),$(client_cflags_$(d)))
 $(OBJ)/spec/%_test: $(OBJ)/spec/%_test.o $(c_support) $(core) $(driver_objects)
@@ -268,7 +273,8 @@ tested = $(call modules_of,$(1)) $(call folder_of,$(1))/spec/support/thread_host
   $(call c_lua_tests,$(1))
 test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
-	  $(foreach t,$(c_tests),'$(notdir $(t)): $(WRAP) $(t)') \
+	  $(foreach t,$(c_tests),'$(notdir $(t)): $(if $(filter $(served),$(t:$(OBJ)/%=%.c)),$(serve)) \
+	    $(WRAP) $(t)') \
 	  $(foreach t,$(c_around),'$(notdir $(t)) with faults around: env MB_FAULT=1 $(WRAP) $(t)') \
 	  $(foreach lua,$(LUAS),$(foreach t,$(call c_lua_tests,$(lua)), \
 	    '$(notdir $(t)) on $(lua): $(WRAP) $(t)')) \
@@ -315,7 +321,9 @@ valgrind: ## test under valgrind
 	$(submake) test SUFFIX=$(SUFFIX)-valgrind $(watched_specs) CFLAGS="$(watched)" \
 	  WRAP="$(memcheck)"
 
-fuzzers := $(patsubst spec/fuzz/%_fuzz.c,%,$(wildcard spec/fuzz/*_fuzz.c))
+# Those of a driver are named as it is, and need its library.
+fuzzers := $(filter-out $(filter-out $(drivers),$(known_drivers)), \
+  $(patsubst spec/fuzz/%_fuzz.c,%,$(wildcard spec/fuzz/*_fuzz.c)))
 fuzz: ## every spec/fuzz/*_fuzz.c for SECONDS=60 each
 	$(submake) $(fuzzers:%=fuzz-%) SUFFIX=$(SUFFIX)-fuzz CC=clang \
 	  CFLAGS="$(watched) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover"
@@ -324,14 +332,16 @@ fuzz: ## every spec/fuzz/*_fuzz.c for SECONDS=60 each
 fuzz-%: $(OBJ)/spec/fuzz/%_fuzz
 	@mkdir -p build/fuzz/$*
 	$(call say,FUZZ,$*) $< -max_total_time=$(or $(SECONDS),60) -verbosity=0 -print_final_stats=1 \
-	  -dict=spec/fuzz/sql.dict -artifact_prefix=build/fuzz/ build/fuzz/$* spec/fuzz/corpus/$*
+	  -dict=$(or $(wildcard spec/fuzz/$*.dict),spec/fuzz/sql.dict) \
+	  -artifact_prefix=build/fuzz/ build/fuzz/$* spec/fuzz/corpus/$*
 
 corpus: $(fuzzers:%=corpus-%) ## adds what fuzz has found and what reaches new code to spec/fuzz/corpus
 corpus-%: $(OBJ)-fuzz/spec/fuzz/%_fuzz
 	$< -merge=1 -verbosity=0 spec/fuzz/corpus/$* build/fuzz/$*
 
+$(foreach d,$(drivers),$(eval $(OBJ)/spec/fuzz/$(d)_fuzz: $(call objects_of,drivers/$(d))))
 $(OBJ)/spec/fuzz/%_fuzz: $(OBJ)/spec/fuzz/%_fuzz.o $(core)
-	$(call say,LINK,$@) $(CC) $(CFLAGS) -fsanitize=fuzzer $^ -lpthread -o $@
+	$(call say,LINK,$@) $(CC) $(CFLAGS) -fsanitize=fuzzer $^ $(client_libs_$*) -lm -lpthread -o $@
 
 coverage: ## test, then lines of src/ and drivers/ that were run; FILE=… shows the others
 	@find $(OBJ)-coverage build/lua*[0-9]$(SUFFIX)-coverage -name '*.gcda' -delete 2>/dev/null || true

@@ -1,5 +1,5 @@
 -- What is left to the garbage collector is not waited for by the rest of the program.  What
--- happens when memory runs out is in spec/c/memory_test.c and spec/c/memory_lua_test.c.
+-- happens when memory runs out is in spec/c/memory_*test.c.
 local moonbase = require "moonbase"
 local expect = require "spec.support.expect"
 local files = require "spec.support.files"

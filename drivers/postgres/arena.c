@@ -16,14 +16,18 @@ struct pg_block {
 void *pg_arena_take(pg_arena *arena, size_t size)
 {
   const size_t unit = sizeof(max_align_t);
-  if (size > SIZE_MAX / 2)
+  if (size > SIZE_MAX / 2) {
+    arena->refused = true;
     return NULL;
+  }
   const size_t wanted = (size + unit - 1) / unit * unit;
   if (arena->blocks == NULL || arena->blocks->size - arena->used < wanted) {
     const size_t room = wanted > BLOCK_MIN ? wanted : BLOCK_MIN;
     pg_block *block = arena->host->allocate(sizeof *block + room);
-    if (block == NULL)
+    if (block == NULL) {
+      arena->refused = true;
       return NULL;
+    }
     block->older = arena->blocks;
     block->size = room;
     arena->blocks = block;
@@ -47,6 +51,7 @@ void pg_arena_clear(pg_arena *arena)
 {
   pg_block *newest = arena->blocks;
   arena->used = 0;
+  arena->refused = false;
   if (newest == NULL)
     return;
   if (newest->size > KEPT_MAX) {
@@ -62,4 +67,5 @@ void pg_arena_free(pg_arena *arena)
   free_older(arena, arena->blocks);
   arena->blocks = NULL;
   arena->used = 0;
+  arena->refused = false;
 }

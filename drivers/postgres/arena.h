@@ -15,6 +15,7 @@ typedef struct pg_arena {
   const mb_host *host;
   pg_block *blocks; /* the newest first */
   size_t used;      /* of the newest */
+  bool refused;     /* since it was cleared there was no memory */
 } pg_arena;
 
 /* size bytes for any type; NULL: out of memory. */

@@ -100,6 +100,8 @@ static bool read_braces(struct reader *reader, uint32_t dim, bool first)
 {
   mb_array *array = reader->array;
   uint32_t n = 0;
+  if (!first && dim >= array->n_dims)
+    return false;
   if (reader->at == reader->end || *reader->at++ != '{')
     return false;
   if (reader->at < reader->end && *reader->at == '}') {
@@ -203,13 +205,15 @@ static bool read_elements(const pg_type *element, const char *data,
 }
 
 bool pg_read_binary_array(
-    const char *data, size_t size, pg_arena *texts, mb_value *out)
+    Oid oid, const char *data, size_t size, pg_arena *texts, mb_value *out)
 {
   if (size < 12)
     return false;
   const uint32_t n_dims = pg_get32(data);
-  const pg_type *element = pg_find_type(pg_get32(data + 8));
-  if (n_dims > DIMS_MAX || size < 12 + 8 * (size_t)n_dims || element == NULL)
+  const pg_type *element = pg_find_type(oid);
+  /* Another element than the type's might be an array, and so on. */
+  if (n_dims > DIMS_MAX || size < 12 + 8 * (size_t)n_dims || element == NULL ||
+      pg_get32(data + 8) != oid)
     return false;
   mb_array *array = pg_arena_take(texts, sizeof *array);
   if (array == NULL)

@@ -21,7 +21,18 @@ static mb_status took_block(mb_driver_conn *conn, mb_op *op, mb_error *error)
     return pg_close_cursor(stmt, op, error);
   if (conn->request.row == NULL || pg_give_row(stmt, conn->request.row))
     return MB_ROW;
-  return pg_out_of_memory(conn->host, error);
+  return pg_fail_row(conn, error);
+}
+
+/* Whether the next block comes in binary form.  The first one never does: only
+ * it says what the columns are, which may be others than when the statement was
+ * described. */
+static bool is_binary(const mb_driver_stmt *stmt)
+{
+  bool binary = stmt->declared;
+  for (size_t i = 0; i < stmt->n_columns; i++)
+    binary = binary && pg_has_binary(stmt->column_types[i]);
+  return binary;
 }
 
 static mb_status send_fetch(mb_driver_stmt *stmt, mb_error *error)
@@ -32,35 +43,39 @@ static mb_status send_fetch(mb_driver_stmt *stmt, mb_error *error)
   conn->request.result = stmt->result;
   conn->request.whole = true;
   conn->request.then = took_block;
-  const bool binary = stmt->described && stmt->binary;
   (void)snprintf(text, sizeof text, "fetch %lld from %s",
       (long long)stmt->fetch_size, stmt->cursor);
   return pg_add_part(conn,
-      PQsendQueryParams(conn->pq, text, 0, NULL, NULL, NULL, NULL, binary),
+      PQsendQueryParams(
+          conn->pq, text, 0, NULL, NULL, NULL, NULL, is_binary(stmt)),
       PG_PART_RUN, error);
 }
 
-static mb_status send_declare(mb_driver_stmt *stmt, mb_error *error)
+/* The text that declares it; NULL: out of memory. */
+static const char *write_declare(mb_driver_stmt *stmt)
 {
   mb_driver_conn *conn = stmt->conn;
-  pg_params params;
   const size_t room = sizeof form + sizeof stmt->cursor + stmt->size;
   char *text = pg_arena_take(&conn->sending, room);
   if (text == NULL)
-    return pg_out_of_memory(conn->host, error);
+    return NULL;
   (void)snprintf(
       stmt->cursor, sizeof stmt->cursor, "mb_c%u", ++conn->last_cursor);
   const int before = snprintf(text, room, form, stmt->cursor);
   memcpy(text + before, stmt->sql, stmt->size + 1);
+  return text;
+}
+
+static mb_status send_declare(mb_driver_stmt *stmt, const char *text,
+    const pg_params *params, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
   conn->request.text = stmt->sql;
-  conn->request.skipped = (size_t)before;
-  if (pg_write_params(conn, stmt->described ? stmt->types : NULL, stmt->params,
-          stmt->n_params, &params, error) != MB_OK)
-    return MB_ERROR;
+  conn->request.skipped = sizeof form - sizeof "%s" + strlen(stmt->cursor);
   return pg_add_part(conn,
-      PQsendQueryParams(conn->pq, text, params.n,
-          stmt->described ? stmt->type_oids : params.types, params.values,
-          params.lengths, params.formats, 0),
+      PQsendQueryParams(conn->pq, text, params->n,
+          stmt->described ? stmt->type_oids : params->types, params->values,
+          params->lengths, params->formats, 0),
       PG_PART_DECLARE, error);
 }
 
@@ -73,8 +88,15 @@ mb_status pg_open_cursor(mb_driver_conn *conn, mb_op *op, mb_error *error)
         "longer");
   if (!stmt->described && pg_wants_types(stmt->params, stmt->n_params))
     return pg_ask_types(stmt, pg_open_cursor, op, error);
+  pg_params params;
+  if (pg_write_run(stmt, &params, error) != MB_OK)
+    return MB_ERROR;
+  const char *text = write_declare(stmt);
+  if (text == NULL)
+    return pg_out_of_memory(conn->host, error);
   if (pg_begin_request(conn, true, error) != MB_OK ||
-      send_declare(stmt, error) != MB_OK || send_fetch(stmt, error) != MB_OK)
+      send_declare(stmt, text, &params, error) != MB_OK ||
+      send_fetch(stmt, error) != MB_OK)
     return MB_ERROR;
   return pg_end_request(conn, op, error);
 }

@@ -74,8 +74,7 @@ static mb_status read_parameters(
   return MB_OK;
 }
 
-/* Whether a type can be read in its binary form. */
-static bool has_binary(const pg_type *type)
+bool pg_has_binary(const pg_type *type)
 {
   if (type != NULL && type->kind == PG_KIND_ARRAY)
     type = pg_find_type(type->element);
@@ -101,7 +100,7 @@ mb_status pg_read_description(
   stmt->binary = true;
   stmt->wide = false;
   for (size_t i = 0; i < stmt->n_columns; i++) {
-    stmt->binary &= has_binary(stmt->column_types[i]);
+    stmt->binary &= pg_has_binary(stmt->column_types[i]);
     stmt->wide |= is_long(stmt->column_types[i]);
   }
   return MB_OK;
@@ -111,20 +110,22 @@ mb_status pg_ask_types(
     mb_driver_stmt *stmt, pg_step *then, mb_op *op, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
-  if (pg_begin_request(conn, true, error) != MB_OK)
+  pg_params params = {.n = 0};
+  pg_load_question question;
+  const bool loads = stmt->source == PG_SOURCE_LOAD;
+  pg_arena_clear(&conn->sending);
+  /* Blobs say what they are, now as later. */
+  if ((stmt->params != NULL && pg_write_types(conn, stmt->params,
+                                   stmt->n_params, &params, error) != MB_OK) ||
+      (loads && pg_write_load_question(stmt, &question, error) != MB_OK) ||
+      pg_begin_request(conn, true, error) != MB_OK)
     return MB_ERROR;
   conn->current = stmt;
   conn->request.stmt = stmt;
   conn->request.text = stmt->sql;
   conn->request.then = then;
-  pg_params params = {.n = 0};
-  /* Blobs say what they are, now as later. */
-  if (stmt->params != NULL && pg_write_types(conn, stmt->params, stmt->n_params,
-                                  &params, error) != MB_OK)
-    return MB_ERROR;
   if (pg_send_prepare(stmt, params.n, params.types, error) != MB_OK ||
-      (stmt->source == PG_SOURCE_LOAD &&
-          pg_send_load_question(stmt, error) != MB_OK))
+      (loads && pg_send_load_question(stmt, &question, error) != MB_OK))
     return MB_ERROR;
   return pg_end_request(conn, op, error);
 }

@@ -16,6 +16,16 @@ mb_status pg_out_of_memory(const mb_host *host, mb_error *error)
   return host->fail(error, MB_RESOURCE, "out of memory");
 }
 
+mb_status pg_fail_row(mb_driver_conn *conn, mb_error *error)
+{
+  const size_t column = conn->request.unread;
+  if (column == 0)
+    return pg_out_of_memory(conn->host, error);
+  return conn->host->fail(error, MB_DATA,
+      "what the server has sent for column %zu is no value of its type",
+      column);
+}
+
 /* --- Codes -------------------------------------------------------------- */
 
 /* The first entry that is a beginning of the code. */

@@ -67,7 +67,9 @@ mb_status pg_prepare_load(
   const size_t n = ends_with(sql, &end, "stdin") && ends_with(sql, &end, "from")
                        ? count_columns(sql, end, &stmt->load_bracket)
                        : 0;
-  if (n == 0 || size < 5 || (sql[0] | 0x20) != 'c')
+  /* A table is named behind "copy ". */
+  if (n == 0 || stmt->load_bracket <= 5 || (sql[0] | 0x20) != 'c' ||
+      !is_blank(sql[4]))
     return host->fail(error, MB_USAGE, "%s", refusal);
   stmt->load = host->allocate(size + 1);
   stmt->sql = host->allocate(end + n * 12 + 32);
@@ -111,17 +113,25 @@ static const char *piece(mb_driver_stmt *stmt, size_t from, size_t to)
   return copy;
 }
 
-mb_status pg_send_load_question(mb_driver_stmt *stmt, mb_error *error)
+mb_status pg_write_load_question(
+    mb_driver_stmt *stmt, pg_load_question *out, mb_error *error)
 {
-  mb_driver_conn *conn = stmt->conn;
   const size_t bracket = stmt->load_bracket;
   size_t end = strlen(stmt->load);
   while (stmt->load[end - 1] != ')')
     end--;
-  const char *const values[] = {
-      piece(stmt, 5, bracket), piece(stmt, bracket + 1, end - 1)};
-  if (values[0] == NULL || values[1] == NULL)
-    return pg_out_of_memory(conn->host, error);
+  out->table = piece(stmt, 5, bracket);
+  out->columns = piece(stmt, bracket + 1, end - 1);
+  return out->table != NULL && out->columns != NULL
+             ? MB_OK
+             : pg_out_of_memory(stmt->conn->host, error);
+}
+
+mb_status pg_send_load_question(
+    mb_driver_stmt *stmt, const pg_load_question *asked, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  const char *const values[] = {asked->table, asked->columns};
   conn->request.whole = true;
   return pg_add_part(conn,
       PQsendQueryParams(conn->pq, question, 2, NULL, values, NULL, NULL, 0),

@@ -33,6 +33,13 @@ static mb_status run_next(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->many.stmt;
   pg_params params;
+  pg_arena_clear(&conn->sending);
+  if (pg_write_params(conn, stmt->types,
+          conn->many.params + conn->many.done * conn->many.n, conn->many.n,
+          &params, error) != MB_OK) {
+    error->row = (int64_t)conn->many.done + 1;
+    return MB_ERROR;
+  }
   if (pg_begin_request(conn, false, error) != MB_OK)
     return MB_ERROR;
   conn->ended = (mb_result){.affected = -1};
@@ -42,10 +49,7 @@ static mb_status run_next(mb_driver_conn *conn, mb_op *op, mb_error *error)
   conn->request.discard = true;
   conn->request.many = true;
   conn->request.then = next_row;
-  if (pg_write_params(conn, stmt->types,
-          conn->many.params + conn->many.done * conn->many.n, conn->many.n,
-          &params, error) != MB_OK ||
-      pg_add_part(conn,
+  if (pg_add_part(conn,
           stmt->prepared && stmt->name[0] != '\0'
               ? PQsendQueryPrepared(conn->pq, stmt->name, params.n,
                     params.values, params.lengths, params.formats, 0)

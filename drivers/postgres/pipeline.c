@@ -49,7 +49,9 @@ static mb_status read_ahead(mb_driver_conn *conn, mb_op *op, mb_error *error)
     if (!keep(conn, result)) {
       PQclear(result);
       conn->dead = true;
-      return pg_out_of_memory(conn->host, error);
+      (void)pg_out_of_memory(conn->host, error);
+      error->flags |= MB_CONNECTION_DEAD | MB_SENT;
+      return MB_ERROR;
     }
     if (result == NULL)
       conn->ahead.part++;
@@ -60,19 +62,24 @@ static mb_status read_ahead(mb_driver_conn *conn, mb_op *op, mb_error *error)
   }
   conn->step = NULL;
   conn->request.stmt = stmt;
-  return pg_queue_run(stmt, error);
+  pg_params params;
+  if (pg_write_run(stmt, &params, error) != MB_OK)
+    return MB_ERROR;
+  return pg_queue_run(stmt, &params, error);
 }
 
 mb_status pg_queue_described(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
   pg_params params;
+  pg_arena_clear(&conn->sending);
   conn->request.stmt = stmt;
   conn->current = stmt;
   if (conn->ahead.part < conn->request.at)
     conn->ahead.part = conn->request.at;
   /* Blobs say what they are, now as later. */
-  if (pg_write_types(conn, stmt->params, stmt->n_params, &params, error) !=
+  if (pg_reserve_parts(conn, error) != MB_OK ||
+      pg_write_types(conn, stmt->params, stmt->n_params, &params, error) !=
           MB_OK ||
       pg_send_prepare(stmt, params.n, params.types, error) != MB_OK)
     return MB_ERROR;
@@ -119,6 +126,8 @@ mb_status pg_pipeline_sync(mb_driver_conn *conn, mb_op *op, mb_error *error)
   if (check(conn, error) != MB_OK)
     return MB_ERROR;
   conn->request.stmt = NULL;
+  if (pg_reserve_parts(conn, error) != MB_OK)
+    return MB_ERROR;
   if (pg_add_part(conn, PQpipelineSync(conn->pq), PG_PART_SYNC, error) != MB_OK)
     return MB_ERROR;
   return flush(conn, op, error);

@@ -80,7 +80,7 @@ typedef struct pg_request {
   bool discard;  /* nobody wants the rows */
   bool whole;    /* rows come in one piece */
   bool undone;   /* COMMIT was answered by ROLLBACK */
-  bool broken;   /* a row could not be given: out of memory */
+  bool broken;   /* a row could not be given */
   bool may_ask;  /* to be cancelled, when much is left */
   bool stopped;  /* its rows are thrown away, since it was told to stop */
   bool many;     /* its run is one of those of execute_many */
@@ -98,6 +98,8 @@ typedef struct pg_request {
   mb_value *row;        /* where the next row goes; NULL: not asked for yet */
   pg_step *then;        /* when all has gone well; NULL: it is the end */
   size_t rows;          /* that were read */
+  size_t unread; /* the column, from 1, of a broken row that is no value of its
+                    type; 0: there was no memory */
 } pg_request;
 
 /* How far a COPY has gone. */
@@ -281,6 +283,8 @@ mb_status pg_out_of_memory(const mb_host *host, mb_error *error);
  * skipped: characters before it. */
 mb_status pg_fail_result(mb_driver_conn *conn, const PGresult *result,
     const char *text, size_t skipped, mb_error *error);
+/* Reports why a row could not be given. */
+mb_status pg_fail_row(mb_driver_conn *conn, mb_error *error);
 /* Reports that the connection is gone. */
 mb_status pg_fail_lost(mb_driver_conn *conn, mb_error *error);
 /* Reports that none was made. */
@@ -350,6 +354,9 @@ void pg_forget_heard_first(mb_driver_conn *conn);
 /* Begins a request; several: it has more than one part of its own.  What was
  * left to be done is sent before, unless alone is said. */
 mb_status pg_begin_request(mb_driver_conn *conn, bool several, mb_error *error);
+/* Makes sure that there is room for the parts of one call, before anything of
+ * them is sent. */
+mb_status pg_reserve_parts(mb_driver_conn *conn, mb_error *error);
 /* Adds a part; sent is what libpq's function for sending has answered. */
 mb_status pg_add_part(
     mb_driver_conn *conn, int sent, pg_part part, mb_error *error);
@@ -420,6 +427,8 @@ pg_judgement pg_judge(const char *sql, size_t size);
 /* Takes what the server says of a prepared statement. */
 mb_status pg_read_description(
     mb_driver_stmt *stmt, const PGresult *result, mb_error *error);
+/* Whether a type can be read in its binary form. */
+bool pg_has_binary(const pg_type *type);
 /* Whether statements stay prepared on the server. */
 bool pg_may_prepare(const mb_driver_conn *conn);
 /* Whether this one does. */
@@ -507,8 +516,12 @@ void pg_end_cancel(mb_driver_cancel *handle, bool inherited);
 
 /* Frees what a request held, whose statement is closed. */
 void pg_disown_parts(mb_driver_conn *conn, const mb_driver_stmt *stmt);
-/* Adds a run to the pipeline, with all that it needs. */
-mb_status pg_queue_run(mb_driver_stmt *stmt, mb_error *error);
+/* Writes the values of a run.  It comes before the request is begun: what was
+ * put into libpq's buffer cannot be taken back. */
+mb_status pg_write_run(mb_driver_stmt *stmt, pg_params *out, mb_error *error);
+/* Adds a run to the request, with all that it needs. */
+mb_status pg_queue_run(
+    mb_driver_stmt *stmt, const pg_params *params, mb_error *error);
 
 /* --- copy.c, load.c, pipeline.c, many.c, command.c ---------------------- */
 
@@ -546,9 +559,15 @@ mb_status pg_execute_many(mb_driver_stmt *stmt, const mb_value *params,
 /* COPY … FROM STDIN as a statement: MB_USAGE where that cannot be. */
 mb_status pg_prepare_load(
     mb_driver_stmt *stmt, const char *sql, size_t size, mb_error *error);
-/* Adds the question whether COPY does what INSERT does, and takes its answer:
- * where it does not the statement becomes the INSERT. */
-mb_status pg_send_load_question(mb_driver_stmt *stmt, mb_error *error);
+/* Writes and adds the question whether COPY does what INSERT does, and takes
+ * its answer: where it does not the statement becomes the INSERT. */
+typedef struct pg_load_question {
+  const char *table, *columns;
+} pg_load_question;
+mb_status pg_write_load_question(
+    mb_driver_stmt *stmt, pg_load_question *out, mb_error *error);
+mb_status pg_send_load_question(
+    mb_driver_stmt *stmt, const pg_load_question *asked, mb_error *error);
 void pg_take_load_answer(mb_driver_stmt *stmt);
 mb_status pg_load_rows(mb_driver_conn *conn, mb_op *op, mb_error *error);
 /* One of its rows was run. */

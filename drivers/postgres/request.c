@@ -50,6 +50,24 @@ mb_status pg_pump(mb_driver_conn *conn, mb_op *op, mb_error *error)
 
 /* --- Sending ------------------------------------------------------------ */
 
+/* More parts than are added before the next look at the room for them: all that
+ * was left to be done, and a few of the request's own. */
+#define PARTS_FREE 64
+
+mb_status pg_reserve_parts(mb_driver_conn *conn, mb_error *error)
+{
+  const size_t wanted = conn->request.n_parts + PARTS_FREE;
+  if (conn->parts_room >= wanted)
+    return MB_OK;
+  pg_sent *parts =
+      conn->host->reallocate(conn->parts, 2 * wanted * sizeof *conn->parts);
+  if (parts == NULL)
+    return pg_out_of_memory(conn->host, error);
+  conn->parts = parts;
+  conn->parts_room = 2 * wanted;
+  return MB_OK;
+}
+
 mb_status pg_begin_request(mb_driver_conn *conn, bool several, mb_error *error)
 {
   if (conn->copying != PG_COPY_NONE)
@@ -63,6 +81,8 @@ mb_status pg_begin_request(mb_driver_conn *conn, bool several, mb_error *error)
   if (conn->request.at < conn->request.n_parts)
     return conn->host->fail(
         error, MB_USAGE, "rows are open on this connection");
+  if (pg_reserve_parts(conn, error) != MB_OK)
+    return MB_ERROR;
   const bool queued = pg_has_queue(conn);
   PQclear(conn->request.failure);
   conn->in_transaction =
@@ -73,20 +93,6 @@ mb_status pg_begin_request(mb_driver_conn *conn, bool several, mb_error *error)
   if (PQenterPipelineMode(conn->pq) != 1)
     return pg_fail_lost(conn, error);
   return queued ? pg_send_queue(conn, error) : MB_OK;
-}
-
-static bool make_room(mb_driver_conn *conn)
-{
-  if (conn->request.n_parts < conn->parts_room)
-    return true;
-  const size_t room = conn->parts_room == 0 ? 32 : 2 * conn->parts_room;
-  pg_sent *parts =
-      conn->host->reallocate(conn->parts, room * sizeof *conn->parts);
-  if (parts == NULL)
-    return false;
-  conn->parts = parts;
-  conn->parts_room = room;
-  return true;
 }
 
 void pg_disown_parts(mb_driver_conn *conn, const mb_driver_stmt *stmt)
@@ -100,7 +106,7 @@ mb_status pg_add_part(
     mb_driver_conn *conn, int sent, pg_part part, mb_error *error)
 {
   pg_request *request = &conn->request;
-  if (sent == 1 && make_room(conn)) {
+  if (sent == 1) {
     request->sent = true;
     conn->parts[request->n_parts++] =
         (pg_sent){.part = part, .stmt = request->stmt};
@@ -111,7 +117,7 @@ mb_status pg_add_part(
   /* Nobody knows which half of it is in libpq's buffer. */
   conn->dead = true;
   pg_out_of_memory(conn->host, error);
-  error->flags |= MB_CONNECTION_DEAD;
+  error->flags |= MB_CONNECTION_DEAD | (request->sent ? MB_SENT : 0u);
   return MB_ERROR;
 }
 
@@ -386,7 +392,7 @@ static mb_status conclude(mb_driver_conn *conn, mb_op *op, mb_error *error)
     return MB_ERROR;
   }
   if (request->broken) {
-    pg_out_of_memory(conn->host, error);
+    (void)pg_fail_row(conn, error);
     error->flags |= MB_SENT;
     return MB_ERROR;
   }
@@ -437,8 +443,11 @@ static mb_status end_run(mb_driver_conn *conn, mb_error *error)
   conn->step = NULL;
   request->discard = request->broken = request->undone = false;
   request->rows = 0;
-  if (broken)
-    return pg_out_of_memory(conn->host, error);
+  if (broken) {
+    (void)pg_fail_row(conn, error);
+    request->unread = 0;
+    return MB_ERROR;
+  }
   if (stmt != NULL && request->result != NULL)
     pg_give_columns(stmt, request->result);
   conn->ran = stmt;

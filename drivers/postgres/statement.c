@@ -108,46 +108,35 @@ void pg_close_statement(mb_driver_stmt *stmt)
 /* --- Running ------------------------------------------------------------ */
 
 /* Adds the part that runs the text without a name. */
-static mb_status send_text(mb_driver_stmt *stmt, mb_error *error)
+static mb_status send_text(
+    mb_driver_stmt *stmt, const pg_params *params, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
-  pg_params params;
-  const pg_type *const *types = stmt->described ? stmt->types : NULL;
-  if (pg_write_params(
-          conn, types, stmt->params, stmt->n_params, &params, error) != MB_OK)
-    return MB_ERROR;
   return pg_add_part(conn,
-      PQsendQueryParams(conn->pq, stmt->sql, params.n,
-          stmt->described ? stmt->type_oids : params.types, params.values,
-          params.lengths, params.formats, 0),
+      PQsendQueryParams(conn->pq, stmt->sql, params->n,
+          stmt->described ? stmt->type_oids : params->types, params->values,
+          params->lengths, params->formats, 0),
       PG_PART_RUN, error);
 }
 
 static mb_status send_prepared(
-    mb_driver_stmt *stmt, const pg_type *const *types, mb_error *error)
+    mb_driver_stmt *stmt, const pg_params *params, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
-  pg_params params;
-  if (pg_write_params(
-          conn, types, stmt->params, stmt->n_params, &params, error) != MB_OK)
-    return MB_ERROR;
   const bool binary = stmt->described && stmt->binary;
   return pg_add_part(conn,
-      PQsendQueryPrepared(conn->pq, stmt->name, params.n, params.values,
-          params.lengths, params.formats, binary),
+      PQsendQueryPrepared(conn->pq, stmt->name, params->n, params->values,
+          params->lengths, params->formats, binary),
       PG_PART_RUN, error);
 }
 
 /* Prepares and runs in one trip; the types are known behind it. */
-static mb_status send_both(mb_driver_stmt *stmt, mb_error *error)
+static mb_status send_both(
+    mb_driver_stmt *stmt, const pg_params *params, mb_error *error)
 {
-  mb_driver_conn *conn = stmt->conn;
-  pg_params params;
-  if (pg_write_params(
-          conn, NULL, stmt->params, stmt->n_params, &params, error) != MB_OK ||
-      pg_send_prepare(stmt, params.n, params.types, error) != MB_OK)
+  if (pg_send_prepare(stmt, params->n, params->types, error) != MB_OK)
     return MB_ERROR;
-  return send_prepared(stmt, NULL, error);
+  return send_prepared(stmt, params, error);
 }
 
 /* Whether it goes as a text: the first time, and where nothing is kept. */
@@ -166,15 +155,24 @@ static mb_status check_count(const mb_driver_stmt *stmt, mb_error *error)
       stmt->n_params);
 }
 
-mb_status pg_queue_run(mb_driver_stmt *stmt, mb_error *error)
+mb_status pg_write_run(mb_driver_stmt *stmt, pg_params *out, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  pg_arena_clear(&conn->sending);
+  return pg_write_params(conn, stmt->described ? stmt->types : NULL,
+      stmt->params, stmt->n_params, out, error);
+}
+
+mb_status pg_queue_run(
+    mb_driver_stmt *stmt, const pg_params *params, mb_error *error)
 {
   mb_status status = MB_OK;
   if (stmt->name[0] != '\0' || stmt->prepared)
-    status = send_prepared(stmt, stmt->described ? stmt->types : NULL, error);
+    status = send_prepared(stmt, params, error);
   else if (goes_unprepared(stmt))
-    status = send_text(stmt, error);
+    status = send_text(stmt, params, error);
   else
-    status = send_both(stmt, error);
+    status = send_both(stmt, params, error);
   if (status == MB_OK)
     stmt->was_run = true;
   return status;
@@ -183,14 +181,16 @@ mb_status pg_queue_run(mb_driver_stmt *stmt, mb_error *error)
 static mb_status run(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
   mb_driver_stmt *stmt = conn->current;
+  pg_params params;
   if (check_count(stmt, error) != MB_OK ||
+      pg_write_run(stmt, &params, error) != MB_OK ||
       pg_begin_request(
           conn, !stmt->prepared && !goes_unprepared(stmt), error) != MB_OK)
     return MB_ERROR;
   conn->request.stmt = stmt;
   conn->request.text = stmt->sql;
   conn->request.result = stmt->result;
-  if (pg_queue_run(stmt, error) != MB_OK)
+  if (pg_queue_run(stmt, &params, error) != MB_OK)
     return MB_ERROR;
   stmt->running = true;
   conn->streaming = stmt;
@@ -217,13 +217,16 @@ static mb_status ask_first(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
 /* Adds a run to the pipeline that is open. */
 static mb_status queue(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
 {
+  pg_params params;
   if (check_count(stmt, error) != MB_OK)
     return MB_ERROR;
   if (!stmt->described && !stmt->is_huge &&
       pg_wants_types(stmt->params, stmt->n_params))
     return pg_queue_described(stmt, op, error);
   stmt->conn->request.stmt = stmt;
-  if (pg_queue_run(stmt, error) != MB_OK)
+  if (pg_write_run(stmt, &params, error) != MB_OK ||
+      pg_reserve_parts(stmt->conn, error) != MB_OK ||
+      pg_queue_run(stmt, &params, error) != MB_OK)
     return MB_ERROR;
   /* The server has something to do while further ones are added. */
   return stmt->conn->request.n_parts % QUEUED_MAX == 0 &&
@@ -245,6 +248,8 @@ mb_status pg_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   stmt->params = params;
   stmt->n_params = n;
   stmt->fetch_size = options != NULL ? options->fetch_size : 0;
+  /* A cursor that an error has ended is left to its transaction. */
+  stmt->declared = stmt->cursor_at_end = false;
   pg_clear_rows(stmt);
   conn->current = stmt;
   if (stmt->epoch != conn->names_epoch ||
@@ -280,8 +285,10 @@ bool pg_give_row(mb_driver_stmt *stmt, mb_value *row)
       continue;
     }
     if (!pg_read_value(stmt->column_types[i], stmt->is_binary,
-            PQgetvalue(rows, at, i), (size_t)size, &stmt->row_texts, &row[i]))
+            PQgetvalue(rows, at, i), (size_t)size, &stmt->row_texts, &row[i])) {
+      stmt->conn->request.unread = stmt->row_texts.refused ? 0 : (size_t)i + 1;
       return false;
+    }
   }
   return true;
 }
@@ -295,6 +302,9 @@ mb_status pg_fetch(
   if (stmt->row_at < stmt->n_rows) {
     if (pg_give_row(stmt, row))
       return MB_ROW;
+    /* What it has left goes with its transaction. */
+    if (stmt->declared)
+      return pg_fail_row(conn, error);
     conn->request.broken = conn->request.discard = true;
   }
   pg_clear_rows(stmt);

@@ -287,7 +287,7 @@ static bool read_binary(const pg_type *type, const char *data, size_t size,
   case PG_KIND_TIMESTAMPTZ:
     return read_time(type, data, size, texts, out);
   case PG_KIND_ARRAY:
-    return pg_read_binary_array(data, size, texts, out);
+    return pg_read_binary_array(type->element, data, size, texts, out);
   case PG_KIND_OTHER:
     break; /* never asked for in this format */
   }

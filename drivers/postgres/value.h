@@ -59,7 +59,7 @@ bool pg_read_value(const pg_type *type, bool binary, const char *data,
 bool pg_read_text_array(
     Oid element, const char *data, size_t size, pg_arena *texts, mb_value *out);
 bool pg_read_binary_array(
-    const char *data, size_t size, pg_arena *texts, mb_value *out);
+    Oid oid, const char *data, size_t size, pg_arena *texts, mb_value *out);
 /* An array as the server reads it.  as_bytes: texts are bytes of bytea. */
 mb_status pg_write_array(mb_driver_conn *conn, const mb_array *array,
     bool as_bytes, const char **out, mb_error *error);

@@ -14,12 +14,13 @@
 
 #include <stdlib.h>
 
-static size_t memory_first = SIZE_MAX; /* the first allocation that fails */
-static size_t memory_last = SIZE_MAX;  /* the last one */
-static size_t memory_asked;            /* allocations that were tried */
-static size_t memory_taken;            /* of them, that succeeded */
-static size_t memory_refused;          /* and that failed */
-static size_t memory_held;             /* blocks that were not released */
+/* The core's own threads allocate as well. */
+static atomic_size_t memory_first = SIZE_MAX; /* the first that fails */
+static atomic_size_t memory_last = SIZE_MAX;  /* the last one */
+static atomic_size_t memory_asked;            /* that were tried */
+static atomic_size_t memory_taken;            /* of them, that succeeded */
+static atomic_size_t memory_refused;          /* and that failed */
+static atomic_size_t memory_held;             /* blocks that are there */
 
 /* Whether the allocation that is being asked for succeeds. */
 static inline bool memory_may(void)

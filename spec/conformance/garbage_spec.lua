@@ -1,6 +1,17 @@
 -- Handles may be collected in any order, at any time, also by the end of the program.
 local child = require "spec.support.child"
 local language = require "spec.support.language"
+local shell = require "spec.support.shell"
+
+-- A connection that was dropped is in use until the pool has cleaned it, which over a network
+-- takes a moment.
+local function none_in_use(db)
+  for _ = 1, 500 do
+    if db:stats().in_use == 0 then return true end
+    shell.must "sleep 0.01"
+  end
+  return false
+end
 
 -- One handle of every kind, each open, each made from another one.
 local function handles(db, series)
@@ -88,7 +99,7 @@ for _, database in ipairs(require "spec.support.databases") do
           collectgarbage()
         end
         assert.equal(1, db:query_value "select 1")
-        assert.equal(0, db:stats().in_use)
+        assert.is_true(none_in_use(db))
         assert.is_nil(db:current())
       end
     end)
@@ -109,7 +120,7 @@ for _, database in ipairs(require "spec.support.databases") do
           collectgarbage()
         end
         assert.equal(1, db:query_value "select 1")
-        assert.equal(0, db:stats().in_use)
+        assert.is_true(none_in_use(db))
       end
     end)
 
@@ -191,7 +202,7 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.is_nil(wrong)
       assert.is_true(ran > 1000)
       assert.equal(500, db:query_value "select count(*) from item")
-      assert.equal(0, db:stats().in_use)
+      assert.is_true(none_in_use(db))
     end)
 
     it("may come while rows share the only connection, in coroutines that are left", function()
@@ -204,7 +215,7 @@ for _, database in ipairs(require "spec.support.databases") do
       end
       language.collect()
       assert.equal(1, one:query_value "select 1")
-      assert.equal(0, one:stats().in_use)
+      assert.is_true(none_in_use(one))
     end)
 
     it("leaves no connection behind", function()
@@ -213,7 +224,7 @@ for _, database in ipairs(require "spec.support.databases") do
       end
       language.collect()
       assert.equal(1, db:query_value "select 1")
-      assert.equal(0, db:stats().in_use)
+      assert.is_true(none_in_use(db))
     end)
   end)
 

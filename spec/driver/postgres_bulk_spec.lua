@@ -82,6 +82,16 @@ describe("bulk_insert into PostgreSQL", function()
     assert.equal("42703", err.code)
   end)
 
+  it("is no COPY that the user has written without the name of a table", function()
+    local conn = db:connect()
+    for _, text in ipairs { "copy(id) from stdin", "copy (id) from stdin",
+      "copy\"item\"(id) from stdin" } do
+      expect.raised("UsageError", "copy_from", conn.prepare, conn, text)
+    end
+    assert.equal(1, conn:query_value "select 1")
+    conn:close()
+  end)
+
   describe("is INSERTs, which do what COPY would not,", function()
     it("into a view", function()
       db:exec "create view seen as select id, name from item where id > 0"

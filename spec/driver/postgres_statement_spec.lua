@@ -36,6 +36,32 @@ describe("A statement of PostgreSQL", function()
     conn:close()
   end)
 
+  it("has sent nothing, not even BEGIN, when its values are refused", function()
+    local text, good, bad = "select ?::jsonb::text", "1", "1\0"
+    local list = "select ?::text[]::text"
+    local function refused(tx, fn, ...)
+      expect.raised("DataError", "zero byte", fn, ...)
+      assert.equal("1", tx:query_value(text, good))
+    end
+    local conn = db:connect()
+    for _ = 1, 3 do
+      assert.equal("1", conn:query_value(text, good))
+      assert.equal("{a}", conn:query_value(list, moonbase.array { "a" }))
+    end
+    for _, way in ipairs {
+      function(tx) refused(tx, tx.query_value, tx, text, bad) end,
+      function(tx)
+        local some = tx:with{ fetch_size = 10 }
+        refused(tx, some.query_value, some, text, bad)
+      end,
+      function(tx) refused(tx, tx.batch, tx, { { text, good }, { text, bad } }) end,
+      function(tx) refused(tx, tx.query_value, tx, list, moonbase.array { "a\0" }) end,
+    } do
+      conn:transaction(way)
+    end
+    conn:close()
+  end)
+
   it("is prepared at once where that is asked for", function()
     local conn = db:connect()
     local statement = conn:prepare "select name from item where id = :id"
@@ -222,7 +248,10 @@ describe("Rows of PostgreSQL", function()
     local before, n = resident(), 0
     db:query(text, 300000):each(function() n = n + 1 end)
     assert.equal(300000, n)
-    assert.is_true(resident() - before < 16000, resident() - before .. " KB")
+    -- A sanitizer that is loaded before keeps what was freed.
+    if not os.getenv "LD_PRELOAD" then
+      assert.is_true(resident() - before < 16000, resident() - before .. " KB")
+    end
   end)
 
   it("of a few bytes each stream as well, many at a time from libpq 17 on", function()
@@ -369,6 +398,27 @@ describe("Rows of PostgreSQL", function()
       end)
     end)
 
+    it("are read as what they have become when the table was changed", function()
+      local conn = db:connect()
+      local text = "select name from item where id <= 5 order by id"
+      conn:exec "create type pair as (a integer, b integer)"
+      for _, change in ipairs {
+        { "integer using id", { 1, 2, 3, 4, 5 } },
+        { "interval using make_interval(mins => id)",
+          { "00:01:00", "00:02:00", "00:03:00", "00:04:00", "00:05:00" } },
+        { "bigint using id", { 1, 2, 3, 4, 5 } },
+        { "pair using (id, id)::pair", { "(1,1)", "(2,2)", "(3,3)", "(4,4)", "(5,5)" } },
+      } do
+        conn:exec("alter table item alter name type " .. change[1])
+        conn:transaction(function(tx)
+          assert.same(change[2], tx:with{ fetch_size = 2 }:query_column(text))
+        end)
+        -- It is described again, for the next one.
+        for _ = 1, 4 do assert.same(change[2], conn:query_column(text)) end
+      end
+      conn:close()
+    end)
+
     it("want a transaction", function()
       local x = db:with{ fetch_size = 10 }
       expect.raised("UsageError", "transaction", x.query, x, "select id from item")
@@ -377,6 +427,21 @@ describe("Rows of PostgreSQL", function()
     it("are no matter for statements without rows", function()
       db:transaction(function(tx)
         assert.equal(1, (tx:with{ fetch_size = 10 }:exec "delete from item where id = 1"))
+      end)
+    end)
+
+    it("may end in an error, and their statement can be run again, with one or without", function()
+      local text = "select 1 / (id - ?) as x from item where id <= 20 order by id"
+      db:transaction(function(tx)
+        for _ = 1, 3 do
+          expect.raised("DataError", "division by zero", tx.transaction, tx, function(inner)
+            inner:with{ fetch_size = 3 }:query(text, 5):each(function() end)
+          end)
+          assert.equal(20, #tx:query_column(text, 50))
+          local n = 0
+          for _ in tx:with{ fetch_size = 3 }:query(text, 50) do n = n + 1 end
+          assert.equal(20, n)
+        end
       end)
     end)
   end)
