@@ -9,9 +9,10 @@ local function quote(text)
 end
 
 -- Runs a command with nothing in its environment that watches it; gives its output and status.
+-- One at a time, also where another Lua runs the same specs.
 local function run(command)
-  local pipe = assert(io.popen(('( env -i PATH="$PATH" MAKEFLAGS=-j2 %s ) 2>&1; echo "status $?"')
-    :format(command), "r"))
+  local pipe = assert(io.popen(('( flock 9 2>/dev/null; env -i PATH="$PATH" MAKEFLAGS=-j2 %s 9>&- )'
+    .. ' 9>build/packaging.lock 2>&1; echo "status $?"'):format(command), "r"))
   local output = pipe:read "*a"
   pipe:close()
   local written, status = output:match "^(.-)status (%d+)\n$"

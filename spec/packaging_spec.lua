@@ -49,10 +49,12 @@ describe("an installation", function()
 
   after_each(files.clean)
 
-  -- Runs a command with nothing in its environment that leads into the checkout.
+  -- Runs a command with nothing in its environment that leads into the checkout; one at a time,
+  -- also where another Lua runs the same specs.
   local function run(command, folder)
-    local line = ("( cd %s && env -i PATH=\"$PATH\" HOME=%s MAKEFLAGS=-j2 %s ) 2>&1; "
-      .. "echo \"status $?\""):format(quote(folder or "."), quote(home), command)
+    local line = ("( flock 9 2>/dev/null; cd %s && env -i PATH=\"$PATH\" HOME=%s MAKEFLAGS=-j2 %s "
+      .. "9>&- ) 9>build/packaging.lock 2>&1; echo \"status $?\""):format(quote(folder or "."),
+      quote(home), command)
     local pipe = assert(io.popen(line, "r"))
     local output = pipe:read "*a"
     pipe:close()

@@ -1,6 +1,8 @@
--- Runs commands that test, one after the other, and adds up what they say:
+-- Runs commands that test, and adds up what they say:
 --
 --   lua spec/run.lua "name: command" …
+--
+-- Two run at a time, since much of a test is waiting; what they print comes in their order.
 --
 -- A command prints what it likes; the last line of the form "N passed, N failed,
 -- N skipped" counts.  One that prints none, or ends with another status than its
@@ -8,10 +10,17 @@
 local total = { passed = 0, failed = 0, skipped = 0 }
 local broken = {}
 
-local function run(name, command)
+local function start(argument)
+  local name, command = argument:match "^([^:]+): (.*)$"
+  assert(name, "an argument is no \"name: command\"")
+  return { name = name,
+    pipe = assert(io.popen("( " .. command .. " ) 2>&1; echo \"status $?\"", "r")) }
+end
+
+local function finish(job)
+  local name, pipe = job.name, job.pipe
   io.write(("== %s\n"):format(name))
   io.flush()
-  local pipe = assert(io.popen("( " .. command .. " ) 2>&1; echo \"status $?\"", "r"))
   local counts, status
   for line in pipe:lines() do
     local passed, failed, skipped = line:match "^(%d+) passed, (%d+) failed, (%d+) skipped$"
@@ -33,9 +42,10 @@ local function run(name, command)
   for outcome, n in pairs(counts) do total[outcome] = total[outcome] + n end
 end
 
-for _, argument in ipairs(arg) do
-  local name, command = argument:match "^([^:]+): (.*)$"
-  run(assert(name, "an argument is no \"name: command\""), command)
+local jobs = {}
+for i = 1, #arg do
+  for ahead = #jobs + 1, math.min(i + 1, #arg) do jobs[ahead] = start(arg[ahead]) end
+  finish(jobs[i])
 end
 for _, line in ipairs(broken) do io.write(line, "\n") end
 print(("%d passed, %d failed, %d skipped"):format(total.passed, total.failed, total.skipped))
