@@ -169,6 +169,9 @@ for _, database in ipairs(require "spec.support.databases") do
           local working = {}
           for i = 1, 6 do
             working[i] = threads.start([=[
+              -- LuaJIT tells libgcc of what it compiles, under a lock that a child would find
+              -- held, and wait for when it raises an error.
+              if jit then jit.off() end
               local url, driver, number = ...
               local moonbase, threads = require "moonbase", require "spec.support.threads"
               local db = moonbase.open(url, { driver = driver, name = "forked", max = 4 })
