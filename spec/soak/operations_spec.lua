@@ -128,7 +128,8 @@ function operations.fail(run, x, model)
     function(t) t:query("select ?", print) end,
     function(t) t:bulk_insert("item", { "id", "n" }, { { -1, 1 }, { -2, 1 }, { -1, 1 } }) end,
     function(t)
-      t:with{ types = { integer = error, bigint = error } }:query_value "select n from item"
+      local types = { integer = error, bigint = error, int8 = error }
+      t:with{ types = types }:query_value "select n from item"
     end,
   }
   local which = run.random(#wrong)
