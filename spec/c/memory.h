@@ -11,6 +11,8 @@
 #define MB_SPEC_MEMORY_H
 
 #include "../../src/core/host.h"
+#include "../../src/moonbase.h"
+#include "check.h"
 
 #include <stdlib.h>
 
@@ -93,6 +95,47 @@ static inline size_t memory_step(size_t step)
 {
   const char *soak = getenv("MB_SOAK");
   return soak != NULL && strtod(soak, NULL) >= 1 ? 1 : step;
+}
+
+/* Runs with each allocation failing in its turn, or every step-th where time is
+ * short, and the n - 1 behind it, until none is left to fail: run says whether
+ * one has. */
+static inline void memory_fail_each(
+    bool (*run)(size_t first, size_t n), size_t n, size_t step)
+{
+  const char *name = check_name;
+  char full[128];
+  size_t first = 0;
+  bool more = true;
+  step = memory_step(step);
+  while (more && check_failures < CHECK_PRINTED_MAX) {
+    (void)snprintf(full, sizeof full, "%s, from %zu on", name, first);
+    check_name = full;
+    more = run(first, n);
+    first += step;
+  }
+  check_name = name;
+}
+
+/* Whether a call went well.  When it did not, memory was the cause, or what had
+ * happened to its transaction or connection for want of memory before, which
+ * failed remembers. */
+static inline bool memory_well(
+    mb_status status, const mb_error *error, bool *failed)
+{
+  if (status != MB_ERROR)
+    return true;
+  const bool follows =
+      *failed && (error->flags & (MB_TRANSACTION_DEAD | MB_CONNECTION_DEAD));
+  *failed |= error->class == MB_RESOURCE;
+  CHECK(memory_refused > 0);
+  if (!CHECK(error->class == MB_RESOURCE || follows)) {
+    size_t size;
+    const char *text = mb_error_text(error, MB_MESSAGE, &size);
+    (void)fprintf(stderr, "%s: %.*s\n", mb_class_name(error->class), (int)size,
+        text != NULL ? text : "");
+  }
+  return false;
 }
 
 #endif

@@ -271,25 +271,6 @@ static bool fails_to_load(size_t first, size_t n)
   return memory_refused > 0;
 }
 
-/* Each allocation fails in its turn, or every step-th where time is short, and
- * the n - 1 behind it. */
-static void fail_each(
-    bool (*run)(size_t first, size_t n), size_t n, size_t step)
-{
-  const char *name = check_name;
-  char full[128];
-  size_t first = 0;
-  bool more = true;
-  step = memory_step(step);
-  while (more && check_failures < CHECK_PRINTED_MAX) {
-    (void)snprintf(full, sizeof full, "%s, from %zu on", name, first);
-    check_name = full;
-    more = run(first, n);
-    first += step;
-  }
-  check_name = name;
-}
-
 static void nothing_fails(void)
 {
   CHECK(!fails(SIZE_MAX / 2, 1));
@@ -297,22 +278,22 @@ static void nothing_fails(void)
 
 static void one_allocation_fails(void)
 {
-  fail_each(fails, 1, 41);
+  memory_fail_each(fails, 1, 41);
 }
 
 static void two_allocations_fail(void)
 {
-  fail_each(fails, 2, 13);
+  memory_fail_each(fails, 2, 13);
 }
 
 static void all_allocations_fail(void)
 {
-  fail_each(fails, SIZE_MAX, 37);
+  memory_fail_each(fails, SIZE_MAX, 37);
 }
 
 static void loading_fails(void)
 {
-  fail_each(fails_to_load, 2, 97);
+  memory_fail_each(fails_to_load, 2, 97);
 }
 
 static const struct check_test tests[] = {CHECK_TEST(nothing_fails),

@@ -52,24 +52,10 @@ typedef struct trial {
   bool unknown[N_PARTS];    /* or it was reported as failed behind that */
 } trial;
 
-/* Whether a call went well.  When it did not, memory was the cause, or what had
- * happened to its transaction or connection for want of memory before. */
+/* Whether a call went well, or failed for want of memory. */
 static bool well(trial *t, mb_status status)
 {
-  if (status != MB_ERROR)
-    return true;
-  const bool follows =
-      t->failed &&
-      (t->error.flags & (MB_TRANSACTION_DEAD | MB_CONNECTION_DEAD));
-  t->failed |= t->error.class == MB_RESOURCE;
-  CHECK(memory_refused > 0);
-  if (!CHECK(t->error.class == MB_RESOURCE || follows)) {
-    size_t size;
-    const char *text = mb_error_text(&t->error, MB_MESSAGE, &size);
-    (void)fprintf(stderr, "%s: %.*s\n", mb_class_name(t->error.class),
-        (int)size, text != NULL ? text : "");
-  }
-  return false;
+  return memory_well(status, &t->error, &t->failed);
 }
 
 /* The same for a call that has to fail, with an error of that class. */
@@ -506,24 +492,6 @@ static bool fails(size_t first, size_t n)
   return refused;
 }
 
-/* Each fails in its turn, or every so many where time is short, and the n - 1
- * behind it. */
-static void fail_each(size_t n, size_t step)
-{
-  const char *name = check_name;
-  char full[128];
-  size_t first = 0;
-  bool more = true;
-  step = memory_step(step);
-  while (more && check_failures < CHECK_PRINTED_MAX) {
-    (void)snprintf(full, sizeof full, "%s, from %zu on", name, first);
-    check_name = full;
-    more = fails(first, n);
-    first += step;
-  }
-  check_name = name;
-}
-
 static void nothing_fails(void)
 {
   CHECK(!fails(SIZE_MAX / 2, 1));
@@ -531,12 +499,12 @@ static void nothing_fails(void)
 
 static void one_allocation_fails(void)
 {
-  fail_each(1, 5);
+  memory_fail_each(fails, 1, 5);
 }
 
 static void all_allocations_fail(void)
 {
-  fail_each(SIZE_MAX, 11);
+  memory_fail_each(fails, SIZE_MAX, 11);
 }
 
 static const struct check_test tests[] = {CHECK_TEST(nothing_fails),

@@ -127,24 +127,10 @@ typedef struct trial {
   int released;
 } trial;
 
-/* Whether a call went well.  When it did not, memory was the cause, or what had
- * happened to its transaction or connection for want of memory before. */
+/* Whether a call went well, or failed for want of memory. */
 static bool well(trial *t, mb_status status)
 {
-  if (status != MB_ERROR)
-    return true;
-  const bool follows =
-      t->failed &&
-      (t->error.flags & (MB_TRANSACTION_DEAD | MB_CONNECTION_DEAD));
-  t->failed |= t->error.class == MB_RESOURCE;
-  CHECK(memory_refused > 0);
-  if (!CHECK(t->error.class == MB_RESOURCE || follows)) {
-    size_t size;
-    const char *text = mb_error_text(&t->error, MB_MESSAGE, &size);
-    (void)fprintf(stderr, "%s: %.*s\n", mb_class_name(t->error.class),
-        (int)size, text != NULL ? text : "");
-  }
-  return false;
+  return memory_well(status, &t->error, &t->failed);
 }
 
 /* The same for a call that has to fail, with an error of that class. */
@@ -708,40 +694,22 @@ static bool fails(size_t first, size_t n)
   return refused;
 }
 
-/* Each fails in its turn, or every third where time is short, and the n - 1
- * behind it. */
-static void fail_each(size_t n)
-{
-  const char *name = check_name;
-  char full[128];
-  const size_t step = memory_step(3);
-  size_t first = 0;
-  bool more = true;
-  while (more && check_failures < CHECK_PRINTED_MAX) {
-    (void)snprintf(full, sizeof full, "%s, from %zu on", name, first);
-    check_name = full;
-    more = fails(first, n);
-    first += step;
-  }
-  check_name = name;
-}
-
 static void one_allocation_fails(void)
 {
-  fail_each(1);
+  memory_fail_each(fails, 1, 3);
 }
 
 static void all_allocations_fail(void)
 {
-  fail_each(SIZE_MAX);
+  memory_fail_each(fails, SIZE_MAX, 3);
 }
 
 static void the_same_with_faults_around(void)
 {
   driver = mb_driver_fault(mb_driver_sqlite());
   loaded = false;
-  fail_each(1);
-  fail_each(SIZE_MAX);
+  memory_fail_each(fails, 1, 3);
+  memory_fail_each(fails, SIZE_MAX, 3);
 }
 
 static const struct check_test tests[] = {CHECK_TEST(one_allocation_fails),
