@@ -171,8 +171,13 @@ local growing = [[
     return measure()
   end
   local memory, descriptors = run(math.max(1000, n / 10))
-  local memory_after, descriptors_after = run(n)
-  print(memory_after - memory .. " " .. descriptors_after - descriptors)
+  -- A heap finds a new peak now and then; what leaks grows every time.
+  for try = 1, 3 do
+    local memory_after, descriptors_after = run(n)
+    local more = memory_after - memory
+    if more < 2000 or try == 3 then print(more .. " " .. descriptors_after - descriptors) break end
+    memory = memory_after
+  end
 ]]
 
 -- A program that ends in some way while its threads, and it itself, have everything open.
@@ -461,7 +466,7 @@ for _, database in ipairs(require "spec.support.databases") do
         assert.equal(0, status, output)
         local kilobytes, descriptors = output:match "^(%-?%d+) (%-?%d+)\n$"
         assert.is_truthy(kilobytes, output)
-        assert.is_true(tonumber(kilobytes) < 4000, kilobytes .. " KB more")
+        assert.is_true(tonumber(kilobytes) < 2000, kilobytes .. " KB more")
         assert.equal(0, tonumber(descriptors))
       end
 
