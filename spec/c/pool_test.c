@@ -270,6 +270,21 @@ ONE_WAY(tells_all_who_wait_when_there_is_no_connecting)
   CHECK_INT(stats_of(s).failures, 1);
 }
 
+ONE_WAY(connects_for_the_next_when_one_has_cancelled)
+{
+  borrower them[2];
+  open_with(s, "1", LONG);
+  mb_conn *conn = lend(s);
+  start_waiting(s, them, 2, borrow_shortly);
+  lose(conn);
+  td_fail(TD_CONNECT, 1, MB_CANCELED, 0);
+  mb_conn_release(conn);
+  end(&them[0]);
+  end(&them[1]);
+  CHECK_INT(them[0].status + them[1].status, MB_ERROR + MB_OK);
+  CHECK_INT(stats_of(s).failures, 0);
+}
+
 ONE_WAY(stops_waiting_when_it_is_cancelled)
 {
   borrower them[3];
@@ -958,6 +973,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(looks_at_a_connection_once_a_borrow),
     CHECK_TEST(lets_nobody_pass_those_who_wait),
     CHECK_TEST(tells_all_who_wait_when_there_is_no_connecting),
+    CHECK_TEST(connects_for_the_next_when_one_has_cancelled),
     CHECK_TEST(stops_waiting_when_it_is_cancelled),
     CHECK_TEST(leaves_the_queue_from_any_place),
     CHECK_TEST(cleans_what_was_dropped),

@@ -220,7 +220,11 @@ static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
   mb__event_connected_locked(pool, conn, status != MB_OK ? error : NULL);
   if (status != MB_OK) {
     mb__pool_remove_locked(pool, conn);
-    note_failure_locked(pool, error, now_ns);
+    /* One that its maker did not want any more says nothing of the server. */
+    if (error->class == MB_CANCELED && !pool->closed)
+      mb__pool_wake_next_locked(pool);
+    else
+      note_failure_locked(pool, error, now_ns);
     mb__keeper_wake_locked(pool);
     mb_conn_unref(conn);
     mb__pool_unlock_smaller(pool);
