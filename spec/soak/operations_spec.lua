@@ -257,6 +257,7 @@ local function soak(database, seed, steps)
     error(("seed %d: %s\nthe last operations:\n%s"):format(seed, err,
       table.concat(run.trail, "\n", math.max(1, #run.trail - 40))), 0)
   end
+  db:close()
 end
 
 for _, database in ipairs(require "spec.support.databases") do
