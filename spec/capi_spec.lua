@@ -11,7 +11,7 @@ end
 -- Runs a command with nothing in its environment that watches it; gives its output and status.
 -- One at a time, also where another Lua runs the same specs.
 local function run(command)
-  local pipe = assert(io.popen(('( flock 9 2>/dev/null; env -i PATH="$PATH" MAKEFLAGS=-j2 %s 9>&- )'
+  local pipe = assert(io.popen(('( flock 9 2>/dev/null; env -i PATH="$PATH" MAKEFLAGS=-j2 %s )'
     .. ' 9>build/packaging.lock 2>&1; echo "status $?"'):format(command), "r"))
   local output = pipe:read "*a"
   pipe:close()

@@ -53,7 +53,7 @@ describe("an installation", function()
   -- also where another Lua runs the same specs.
   local function run(command, folder)
     local line = ("( flock 9 2>/dev/null; cd %s && env -i PATH=\"$PATH\" HOME=%s MAKEFLAGS=-j2 %s "
-      .. "9>&- ) 9>build/packaging.lock 2>&1; echo \"status $?\""):format(quote(folder or "."),
+      .. ") 9>build/packaging.lock 2>&1; echo \"status $?\""):format(quote(folder or "."),
       quote(home), command)
     local pipe = assert(io.popen(line, "r"))
     local output = pipe:read "*a"
