@@ -9,25 +9,6 @@
 
 #define NS_PER_SECOND (1000 * NS_PER_MS)
 
-/* Longer than anything takes, on any machine. */
-#define LONG "60"
-
-static mb_pool_stats stats_of(const session *s)
-{
-  mb_pool_stats stats;
-  mb_pool_stats_read(s->pool, &stats);
-  return stats;
-}
-
-static void open_with(session *s, const char *max, const char *acquire_timeout)
-{
-  const mb_option options[] = {
-      {"max", max}, {"acquire_timeout", acquire_timeout}};
-  if (!CHECK_INT(open_pool(s, NULL, options, 2), MB_OK))
-    abort();
-  td.pool = s->pool; /* no call of the driver may find its lock held */
-}
-
 static mb_conn *lend(session *s)
 {
   mb_conn *conn;
@@ -42,15 +23,6 @@ static mb_status lend_now(session *s)
   if (status == MB_OK)
     release(s);
   return status;
-}
-
-/* Runs a text on a connection of the pool, in the calling thread. */
-static mb_status execute(mb_conn *conn, const char *sql, mb_error *error)
-{
-  mb_stmt *stmt;
-  if (mb_conn_statement(conn, sql, strlen(sql), 0, &stmt, error) != MB_OK)
-    return MB_ERROR;
-  return mb_stmt_run(&stmt, NULL, NULL, 0, NULL, error);
 }
 
 /* Makes a connection useless. */
@@ -248,20 +220,20 @@ ONE_WAY(lets_nobody_pass_those_who_wait)
 }
 
 /* Nobody waits for what will not come; who comes later finds the server. */
-ONE_WAY(tells_all_who_wait_when_there_is_no_connecting)
+static void tell_all(session *s, mb_class class)
 {
   borrower them[3];
   open_with(s, "1", LONG);
   mb_conn *conn = lend(s);
   start_waiting(s, them, 3, borrow_shortly);
   lose(conn);
-  td_fail(TD_CONNECT, 1, MB_CONNECTIVITY, 0);
+  td_fail(TD_CONNECT, 1, class, 0);
   mb_conn_release(conn);
   for (int i = 0; i < 3; i++)
     end(&them[i]);
   for (int i = 0; i < 3; i++) {
     CHECK_INT(them[i].status, MB_ERROR);
-    CHECK_INT(them[i].error.class, MB_CONNECTIVITY);
+    CHECK_INT(them[i].error.class, class);
   }
   CHECK_INT(td_calls(TD_CONNECT), 2);
   mb_conn_release(lend(s));
@@ -270,19 +242,35 @@ ONE_WAY(tells_all_who_wait_when_there_is_no_connecting)
   CHECK_INT(stats_of(s).failures, 1);
 }
 
+ONE_WAY(tells_all_who_wait_when_there_is_no_connecting)
+{
+  tell_all(s, MB_CONNECTIVITY);
+}
+
+ONE_WAY(tells_all_who_wait_when_the_database_cancels)
+{
+  tell_all(s, MB_CANCELED);
+}
+
 ONE_WAY(connects_for_the_next_when_one_has_cancelled)
 {
   borrower them[2];
+  mb_cancellation *stop;
   open_with(s, "1", LONG);
-  mb_conn *conn = lend(s);
-  start_waiting(s, them, 2, borrow_shortly);
-  lose(conn);
-  td_fail(TD_CONNECT, 1, MB_CANCELED, 0);
-  mb_conn_release(conn);
+  CHECK_INT(mb_cancellation_open(NULL, &stop, fresh(s)), MB_OK);
+  td_stall(TD_CONNECT, 1, TD_UNTIL_ASKED);
+  start(s, &them[0], borrow_shortly, stop);
+  while (td_calls(TD_CONNECT) == 0)
+    mb_sleep_ns(NS_PER_MS / 10);
+  start(s, &them[1], borrow_shortly, NULL);
+  await_waiting(s, 1);
+  mb_cancellation_cancel(stop, NULL);
   end(&them[0]);
   end(&them[1]);
-  CHECK_INT(them[0].status + them[1].status, MB_ERROR + MB_OK);
+  CHECK_INT(them[0].error.class, MB_CANCELED);
+  CHECK_INT(them[1].status, MB_OK);
   CHECK_INT(stats_of(s).failures, 0);
+  mb_cancellation_close(stop);
 }
 
 ONE_WAY(stops_waiting_when_it_is_cancelled)
@@ -720,191 +708,7 @@ ONE_WAY(leaves_to_a_parent_what_is_its)
   CHECK_INT(td_calls(TD_ABANDON), 0);
 }
 
-/* --- Many threads ------------------------------------------------------- */
-
-#define N_THREADS 8
-
-typedef struct worker {
-  pthread_t thread;
-  mb_pool *pool;
-  mb_cancellation *stop;
-  uint64_t random;
-  int64_t until_ns;
-  int64_t stored;
-  int64_t borrowed;
-} worker;
-
-static unsigned pick(worker *w, unsigned n)
-{
-  w->random = w->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
-  return (unsigned)(w->random >> 33) % n;
-}
-
-static void maybe_fail(worker *w, td_slot slot)
-{
-  switch (pick(w, 60)) {
-  case 0:
-    td_fail(slot, 1, MB_CONNECTION_LOST, MB_CONNECTION_DEAD | MB_SENT);
-    break;
-  case 1:
-  case 2:
-    td_fail(slot, 1, MB_ENGINE, MB_SENT);
-    break;
-  default:
-    break;
-  }
-}
-
-static void read_some(worker *w, mb_conn *conn)
-{
-  mb_stmt *stmt;
-  mb_error error;
-  const mb_value *row;
-  mb_call call = {.cancellation = pick(w, 2) ? w->stop : NULL};
-  if (mb_conn_statement(conn, "rows 9", 6, 0, &stmt, &error) != MB_OK ||
-      mb_stmt_run(&stmt, NULL, NULL, 0, &call, &error) != MB_ROW)
-    return;
-  maybe_fail(w, TD_FETCH);
-  for (unsigned left = pick(w, 12); left > 0; left--)
-    if (mb_stmt_fetch(stmt, &row, &error) != MB_ROW)
-      return;
-  if (pick(w, 2))
-    mb_stmt_drop(stmt); /* else it is left open */
-}
-
-static void write_some(worker *w, mb_conn *conn)
-{
-  mb_error error;
-  maybe_fail(w, TD_EXECUTE);
-  for (unsigned left = pick(w, 3) + 1; left > 0; left--)
-    w->stored += execute(conn, "put 1", &error) == MB_DONE;
-}
-
-static void write_together(worker *w, mb_conn *conn)
-{
-  mb_tx tx;
-  mb_stmt *stmt;
-  mb_error error;
-  int64_t written = 0;
-  if (mb_tx_begin(conn, NULL, NULL, &tx, &error) != MB_OK)
-    return;
-  for (unsigned left = pick(w, 3) + 1; left > 0; left--)
-    if (mb_conn_statement(conn, "put 2", 5, 0, &stmt, &error) == MB_OK)
-      written += mb_stmt_run(&stmt, &tx, NULL, 0, NULL, &error) == MB_DONE;
-  switch (pick(w, 4)) {
-  case 0:
-    maybe_fail(w, TD_ROLLBACK);
-    (void)(mb_tx_rollback(&tx, &error) == MB_OK);
-    break;
-  case 1:
-    mb_tx_drop(&tx);
-    break;
-  case 2:
-    break; /* left open */
-  default:
-    maybe_fail(w, TD_COMMIT);
-    if (mb_tx_commit(&tx, &error) == MB_OK)
-      w->stored += written;
-  }
-}
-
-static void use(worker *w, mb_conn *conn)
-{
-  mb_error error;
-  for (unsigned left = pick(w, 4); left > 0; left--)
-    switch (pick(w, 4)) {
-    case 0:
-      read_some(w, conn);
-      break;
-    case 1:
-      write_some(w, conn);
-      break;
-    case 2:
-      write_together(w, conn);
-      break;
-    default:
-      maybe_fail(w, TD_PING);
-      (void)(mb_conn_ping(conn, NULL, &error) == MB_OK);
-    }
-}
-
-static void *work(void *argument)
-{
-  worker *w = argument;
-  mb_error error;
-  while (mb_now_ns() < w->until_ns) {
-    mb_conn *conn;
-    const mb_call call = {.cancellation = pick(w, 2) ? w->stop : NULL};
-    maybe_fail(w, TD_CONNECT);
-    if (mb_pool_acquire(w->pool, &call, pick(w, 4) ? 0 : MB_ACQUIRE_NOW, &conn,
-            &error) == MB_OK) {
-      w->borrowed++;
-      use(w, conn);
-      if (pick(w, 5) == 0)
-        mb_conn_drop(conn);
-      else
-        mb_conn_release(conn);
-    }
-    if (pick(w, 50) == 0) { /* somebody stops what they do */
-      mb_cancellation_cancel(w->stop, NULL);
-      mb_cancellation_close(w->stop);
-      if (mb_cancellation_open(NULL, &w->stop, &error) != MB_OK)
-        abort();
-    }
-  }
-  return NULL;
-}
-
-/* MB_SOAK is the share of the whole length, a minute, that is run. */
-static int64_t soak_ns(void)
-{
-  const char *share = getenv("MB_SOAK");
-  const double seconds = share != NULL ? 60 * strtod(share, NULL) : 2;
-  return (int64_t)((seconds > 0.5 ? seconds : 0.5) * 1e9);
-}
-
-ONE_WAY(keeps_order_among_many_threads)
-{
-  worker workers[N_THREADS];
-  int64_t stored = 0;
-  int64_t borrowed = 0;
-  td.waits = 1;
-  open_with(s, "3", LONG);
-  for (int i = 0; i < N_THREADS; i++) {
-    workers[i] = (worker){.pool = s->pool,
-        .random = (uint64_t)i * 977 + 1,
-        .until_ns = mb_now_ns() + soak_ns()};
-    CHECK_INT(mb_cancellation_open(NULL, &workers[i].stop, fresh(s)), MB_OK);
-    if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
-      abort();
-  }
-  for (int i = 0; i < N_THREADS; i++) {
-    (void)pthread_join(workers[i].thread, NULL);
-    stored += workers[i].stored;
-    borrowed += workers[i].borrowed;
-    mb_cancellation_close(workers[i].stop);
-  }
-  /* No fault is left for what comes. */
-  for (int tries = 0; tries < 100 && acquire(s) != MB_OK; tries++)
-    continue;
-  release(s);
-  mb_pool_stats stats = stats_of(s);
-  /* The pool's thread may be closing what is too old. */
-  for (int ms = 0; ms < 5000 && stats.size != stats.idle; ms++) {
-    mb_sleep_ns(NS_PER_MS);
-    stats = stats_of(s);
-  }
-  CHECK(borrowed > 0 && stored > 0);
-  CHECK_INT(td_stored(), stored);
-  CHECK(td_most_sessions() <= 3);
-  CHECK_INT(stats.acquired, borrowed + 1);
-  CHECK_INT(stats.released, borrowed + 1);
-  CHECK_INT(stats.in_use, 0);
-  CHECK_INT(stats.waiting, 0);
-  CHECK_INT(stats.size, stats.idle);
-  CHECK_INT(stats.size, td_open_sessions());
-  CHECK_INT(stats.created - stats.closed, stats.size);
-}
+/* --- Connecting ---------------------------------------------------------- */
 
 /* After many failures, which nobody waited for, the pauses are long. */
 ONE_WAY(tries_soon_for_who_comes_to_wait)
@@ -973,6 +777,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(looks_at_a_connection_once_a_borrow),
     CHECK_TEST(lets_nobody_pass_those_who_wait),
     CHECK_TEST(tells_all_who_wait_when_there_is_no_connecting),
+    CHECK_TEST(tells_all_who_wait_when_the_database_cancels),
     CHECK_TEST(connects_for_the_next_when_one_has_cancelled),
     CHECK_TEST(stops_waiting_when_it_is_cancelled),
     CHECK_TEST(leaves_the_queue_from_any_place),
@@ -991,7 +796,6 @@ static const struct check_test tests[] = {
     CHECK_TEST(connects_with_the_password_that_was_said_last),
     CHECK_TEST(does_not_guess_the_password),
     CHECK_TEST(leaves_to_a_parent_what_is_its),
-    CHECK_TEST(keeps_order_among_many_threads),
 };
 
 int main(void)

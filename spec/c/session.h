@@ -221,6 +221,38 @@ static inline unsigned flags(const session *s, unsigned among)
   return s->error->flags & among;
 }
 
+/* --- Pools -------------------------------------------------------------- */
+
+/* Longer than anything takes, on any machine. */
+#define LONG "60"
+
+static inline mb_pool_stats stats_of(const session *s)
+{
+  mb_pool_stats stats;
+  mb_pool_stats_read(s->pool, &stats);
+  return stats;
+}
+
+/* A pool whose lock no call of the driver may find held. */
+static inline void open_with(
+    session *s, const char *max, const char *acquire_timeout)
+{
+  const mb_option options[] = {
+      {"max", max}, {"acquire_timeout", acquire_timeout}};
+  if (!CHECK_INT(open_pool(s, NULL, options, 2), MB_OK))
+    abort();
+  td.pool = s->pool;
+}
+
+/* Runs a text on a connection of the pool, in the calling thread. */
+static inline mb_status execute(mb_conn *conn, const char *sql, mb_error *error)
+{
+  mb_stmt *stmt;
+  if (mb_conn_statement(conn, sql, strlen(sql), 0, &stmt, error) != MB_OK)
+    return MB_ERROR;
+  return mb_stmt_run(&stmt, NULL, NULL, 0, NULL, error);
+}
+
 /* --- Ways --------------------------------------------------------------- */
 
 typedef struct session_way {

@@ -209,10 +209,11 @@ static void note_failure_locked(
     mb__pool_refuse_all_locked(pool);
 }
 
-/* What an attempt to connect has come to, for its maker (own, or NULL: whoever
- * waits).  False: it was of no use, and the error says why. */
+/* What an attempt to connect has come to, for its maker (own) or whoever waits;
+ * unwanted: its maker has cancelled it, which says nothing of the server.
+ * False: it was of no use, and the error says why. */
 static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
-    bool own, unsigned flags, mb_error *error)
+    bool own, bool unwanted, unsigned flags, mb_error *error)
 {
   const int64_t now_ns = mb__coarse_ns();
   (void)pthread_mutex_lock(&pool->lock);
@@ -220,8 +221,7 @@ static bool end_connect(mb_pool *pool, mb_conn *conn, mb_status status,
   mb__event_connected_locked(pool, conn, status != MB_OK ? error : NULL);
   if (status != MB_OK) {
     mb__pool_remove_locked(pool, conn);
-    /* One that its maker did not want any more says nothing of the server. */
-    if (error->class == MB_CANCELED && !pool->closed)
+    if (unwanted)
       mb__pool_wake_next_locked(pool);
     else
       note_failure_locked(pool, error, now_ns);
@@ -250,7 +250,7 @@ void mb__pool_connect(mb_pool *pool, mb_conn *conn)
 {
   mb_error error;
   const mb_status status = mb__conn_connect(conn, pool->ending, &error);
-  (void)end_connect(pool, conn, status, false, 0, &error);
+  (void)end_connect(pool, conn, status, false, false, 0, &error);
 }
 
 mb_status mb__pool_connect_here(mb_pool *pool, mb_conn *conn,
@@ -258,7 +258,9 @@ mb_status mb__pool_connect_here(mb_pool *pool, mb_conn *conn,
     mb_error *error)
 {
   const mb_status status = mb__conn_connect(conn, cancellation, error);
-  if (!end_connect(pool, conn, status, true, flags, error))
+  const bool unwanted =
+      cancellation != NULL && mb_cancellation_is_cancelled(cancellation);
+  if (!end_connect(pool, conn, status, true, unwanted, flags, error))
     return MB_ERROR;
   *out = conn;
   return MB_OK;
