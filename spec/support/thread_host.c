@@ -303,12 +303,17 @@ static int host_meet(lua_State *L)
 
 /* --- Processes ---------------------------------------------------------- */
 
+/* Seconds; 0: none. */
+static unsigned limit;
+
 static int host_fork(lua_State *L)
 {
   (void)fflush(NULL);
   const pid_t child = fork();
   if (child < 0)
     return luaL_error(L, "no child could be made");
+  if (child == 0)
+    (void)alarm(limit); /* its parent's is not its own */
   lua_pushinteger(L, (lua_Integer)child);
   return 1;
 }
@@ -337,7 +342,8 @@ static int host_leave(lua_State *L)
 
 static int host_limit(lua_State *L)
 {
-  (void)alarm((unsigned)luaL_checkinteger(L, 1));
+  limit = (unsigned)luaL_checkinteger(L, 1);
+  (void)alarm(limit);
   return 0;
 }
 
