@@ -13,7 +13,7 @@ local broken = {}
 local function start(argument)
   local name, command = argument:match "^([^:]+): (.*)$"
   assert(name, "an argument is no \"name: command\"")
-  return { name = name,
+  return { name = name, argument = argument,
     pipe = assert(io.popen("( " .. command .. " ) 2>&1; echo \"status $?\"", "r")) }
 end
 
@@ -22,6 +22,7 @@ local function finish(job)
   io.write(("== %s\n"):format(name))
   io.flush()
   local counts, status
+  local is_unlooked = false
   for line in pipe:lines() do
     local passed, failed, skipped = line:match "^(%d+) passed, (%d+) failed, (%d+) skipped$"
     if passed then
@@ -29,10 +30,18 @@ local function finish(job)
         skipped = tonumber(skipped) }
     end
     status = tonumber(line:match "^status (%d+)$") or status
+    is_unlooked = is_unlooked or line:find("LeakSanitizer has encountered a fatal error", 1, true)
     if not line:match "^status %d+$" then io.write(line, "\n") end
     io.flush()
   end
   pipe:close()
+  -- A thread that ends while it looks for leaks can end LeakSanitizer: then nothing was found.
+  if is_unlooked and counts and counts.failed == 0 and not job.is_again then
+    io.write "Once more: leaks could not be looked for.\n"
+    local again = start(job.argument)
+    again.is_again = true
+    return finish(again)
+  end
   if not counts or (status ~= 0) ~= (counts.failed > 0) then
     broken[#broken + 1] = ("%s: ended with status %s%s"):format(name, tostring(status),
       counts and "" or " and without a count")
