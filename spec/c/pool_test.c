@@ -490,21 +490,19 @@ ONE_WAY(lives_as_long_as_somebody_refers_to_it)
   CHECK_INT(td_open_objects(), 1);
 }
 
-/* For finalizers: nothing is done before somebody has the time. */
+/* For finalizers: nothing is done before somebody has the time, who is not the
+ * pool's own thread here. */
 ONE_WAY(is_disposed_of_by_somebody_else)
 {
   session other;
-  open_with(s, "2", LONG);
-  td.pool = NULL;
+  const mb_option alone = {"sweep_interval", "0"};
+  CHECK_INT(open_pool(s, NULL, &alone, 1), MB_OK);
   mb_conn *borrowed = lend(s);
   mb_conn_release(lend(s));
   mb_pool_drop(s->pool);
   CHECK_INT(td_open_sessions(), 2);
   mb_dispose();
   CHECK_INT(td_open_sessions(), 0);
-  /* Its thread ends by itself. */
-  for (int ms = 0; ms < 5000 && td_open_objects() > 0; ms++)
-    mb_sleep_ns(NS_PER_MS);
   CHECK_INT(td_open_objects(), 0);
   (void)borrowed;
 
@@ -520,6 +518,24 @@ ONE_WAY(is_disposed_of_by_somebody_else)
   s->pool = other.pool;
   s->conn = other.conn;
   free(other.error);
+}
+
+/* What it may not close is closed when its borrower gives it back. */
+ONE_WAY(is_disposed_of_by_its_thread)
+{
+  open_with(s, "2", LONG);
+  td.pool = NULL;
+  mb_conn *borrowed = lend(s);
+  mb_conn_release(lend(s));
+  mb_pool_drop(s->pool);
+  s->pool = NULL;
+  for (int ms = 0; ms < 5000 && td_open_sessions() > 1; ms++)
+    mb_sleep_ns(NS_PER_MS);
+  CHECK_INT(td_open_sessions(), 1);
+  mb_conn_release(borrowed);
+  for (int ms = 0; ms < 5000 && td_open_objects() > 0; ms++)
+    mb_sleep_ns(NS_PER_MS);
+  CHECK_INT(td_open_objects(), 0);
 }
 
 static void *open_and_close(void *argument)
@@ -789,6 +805,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(lends_nothing_that_was_connected_too_late),
     CHECK_TEST(lives_as_long_as_somebody_refers_to_it),
     CHECK_TEST(is_disposed_of_by_somebody_else),
+    CHECK_TEST(is_disposed_of_by_its_thread),
     CHECK_TEST(disposes_only_of_what_was_dropped),
     CHECK_TEST(outlives_its_references_while_it_is_borrowed),
     CHECK_TEST(counts),
