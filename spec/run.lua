@@ -36,7 +36,7 @@ local function finish(job)
   end
   pipe:close()
   -- A thread that ends while it looks for leaks can end LeakSanitizer: then nothing was found.
-  if is_unlooked and counts and counts.failed == 0 and not job.is_again then
+  if is_unlooked and status ~= 0 and counts and counts.failed == 0 and not job.is_again then
     io.write "Once more: leaks could not be looked for.\n"
     local again = start(job.argument)
     again.is_again = true
