@@ -405,6 +405,38 @@ void mb_conn_wait(const mb_conn *conn, mb_wait *out);
 MB_CHECKED mb_status mb_conn_resume(
     mb_conn *conn, unsigned ready, mb_error *error);
 
+/* --- Fibers ------------------------------------------------------------- */
+
+/*
+ * A stack of its own for calls of this library, for programs with an event
+ * loop.  What would block there leaves the stack as it is instead: start and
+ * resume come back, and say by false that the work has not ended.  The program
+ * waits for what mb_fiber_waits_for says, and resumes; too early does no harm.
+ *
+ * A fiber is used by one thread at a time, and one work after the other may run
+ * on it.  What is held across calls on it (locks, thread-local values) is the
+ * program's to think of.  The stack has 256 KB, of which what was touched takes
+ * memory.
+ */
+typedef struct mb_fiber mb_fiber;
+
+MB_CHECKED mb_status mb_fiber_open(mb_fiber **out, mb_error *error);
+/* Not while a work has not ended. */
+void mb_fiber_close(mb_fiber *fiber);
+/* Runs work(argument); true: it has ended. */
+bool mb_fiber_start(
+    mb_fiber *fiber, void (*work)(void *argument), void *argument);
+bool mb_fiber_resume(mb_fiber *fiber);
+/* Nobody wants the work any more: what it waits for at the database is
+ * cancelled, what else it waits for is as if its time had come.  The work goes
+ * on with that when it is resumed, until it ends. */
+void mb_fiber_stop(mb_fiber *fiber);
+/* What it waits for: fd (-1: none) and events, and when to come back whatever
+ * happens. */
+void mb_fiber_waits_for(const mb_fiber *fiber, mb_wait *out);
+/* Whether the caller is on a fiber. */
+bool mb_fiber_is_inside(void);
+
 /* --- Transactions ------------------------------------------------------- */
 
 /* A transaction or savepoint; a plain value that may be copied and outlive what

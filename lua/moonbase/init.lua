@@ -14,6 +14,7 @@ local observe = require "moonbase.observe"
 local options = require "moonbase.options"
 local replicas = require "moonbase.replicas"
 local rows = require "moonbase.rows"
+local scheduler = require "moonbase.scheduler"
 local setup = require "moonbase.setup"
 local sql = require "moonbase.sql"
 local transaction = require "moonbase.transaction"
@@ -21,6 +22,7 @@ local values = require "moonbase.values"
 
 local moonbase = {
   _VERSION = core.version,
+  scheduler = scheduler,
   sql = sql,
   null = values.null,
   blob = values.blob,
@@ -226,7 +228,7 @@ local own_methods = {
     stats = replicas.stats,
     url = core.url,
   },
-  Connection = { close = core.close_connection },
+  Connection = { close = function(...) return core.close_connection(...) end },
   Transaction = {
     attempt = 1,
     commit = transaction.commit,
@@ -251,7 +253,7 @@ core.methods.Rows.one = rows.one
 
 -- What `local x <close>` does at the end of its block.
 core.set_close("Database", replicas.close)
-core.set_close("Connection", core.close_connection)
+core.set_close("Connection", own_methods.Connection.close)
 core.set_close("Transaction", transaction.close)
 
 return moonbase

@@ -3,6 +3,7 @@
 
 local core = require "moonbase.core"
 local errors = require "moonbase.errors"
+local scheduler = require "moonbase.scheduler"
 local suggest = require "moonbase.suggest"
 
 local options = {}
@@ -97,6 +98,7 @@ end
 local lua_side = {
   types = true, json = true, null = true, on_connect = "function", functions = "table",
   aggregates = "table", collations = "table", replicas = "table", read_your_writes = "boolean",
+  scheduler = true,
 }
 
 -- Those that take several texts.
@@ -147,7 +149,9 @@ local function add(flat, name, value)
 end
 
 local function check_lua_side(name, value)
-  if checks[name] then
+  if name == "scheduler" then
+    scheduler.check(value)
+  elseif checks[name] then
     check(name, value, "ConnectorValidationError")
   elseif type(value) ~= lua_side[name] then
     refuse(name, "a " .. lua_side[name], "ConnectorValidationError")
@@ -214,7 +218,8 @@ end
 ---@param kept table
 ---@return table
 function options.of_handle(db, kept)
-  local own = { null = kept.null, types = kept.types, json = kept.json }
+  local own = { null = kept.null, types = kept.types, json = kept.json,
+    scheduler = scheduler.open(kept.scheduler) }
   for _, name in ipairs { "errors", "int64", "decimal" } do own[name] = core.option(db, name) end
   for _, name in ipairs { "booleans", "log_parameters" } do
     if core.option(db, name) then own[name] = core.option(db, name) == "true" end

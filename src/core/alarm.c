@@ -12,8 +12,8 @@
 
 /* Guards everything below, and what the alarms that are set point to. */
 static pthread_mutex_t alarms_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake;
-static pthread_cond_t was_shut;
+static mb__condition wake;
+static mb__condition was_shut;
 static mb__alarm *alarms;
 static bool running;          /* the thread */
 static bool used;             /* since it looked last */
@@ -37,15 +37,15 @@ static void forget_alarms(void)
 {
   alarms = NULL;
   running = false;
-  mb__thread_condition(&wake);
-  mb__thread_condition(&was_shut);
+  mb__condition_init(&wake);
+  mb__condition_init(&was_shut);
   (void)pthread_mutex_unlock(&alarms_lock);
 }
 
 static void get_ready(void)
 {
-  mb__thread_condition(&wake);
-  mb__thread_condition(&was_shut);
+  mb__condition_init(&wake);
+  mb__condition_init(&was_shut);
   (void)pthread_atfork(lock_alarms, unlock_alarms, forget_alarms);
   atomic_store(&was_ready, true);
 }
@@ -81,7 +81,7 @@ static void shut_locked(mb__alarm *alarm)
     driver->thread_leave();
   (void)pthread_mutex_lock(&alarms_lock);
   alarm->is_shutting = false;
-  (void)pthread_cond_broadcast(&was_shut);
+  mb__condition_broadcast(&was_shut);
 }
 
 /* Does what is due, and says when there is something to do next. */
@@ -115,7 +115,7 @@ static void look_after_all(void *unused)
     used = false;
     if (idle_ns < next_look_ns)
       next_look_ns = idle_ns;
-    const bool woken = mb__thread_wait(&wake, &alarms_lock, next_look_ns);
+    const bool woken = mb__condition_wait(&wake, &alarms_lock, next_look_ns);
     idle = !woken && !used && alarms == NULL && next_look_ns == idle_ns;
   }
   running = false;
@@ -159,7 +159,7 @@ void mb__alarm_set(mb__alarm *alarm)
   used = true;
   start_locked();
   if (due_ns(alarm) < next_look_ns)
-    (void)pthread_cond_signal(&wake);
+    mb__condition_signal(&wake);
   (void)pthread_mutex_unlock(&alarms_lock);
 }
 
@@ -167,7 +167,7 @@ void mb__alarm_clear(mb__alarm *alarm)
 {
   (void)pthread_mutex_lock(&alarms_lock);
   while (alarm->is_shutting)
-    (void)pthread_cond_wait(&was_shut, &alarms_lock);
+    (void)mb__condition_wait(&was_shut, &alarms_lock, MB_NEVER);
   if (alarm->prev != NULL)
     alarm->prev->next = alarm->next;
   else
@@ -183,6 +183,6 @@ void mb__alarm_look(void)
     return;
   (void)pthread_mutex_lock(&alarms_lock);
   if (alarms != NULL)
-    (void)pthread_cond_signal(&wake);
+    mb__condition_signal(&wake);
   (void)pthread_mutex_unlock(&alarms_lock);
 }

@@ -220,7 +220,7 @@ struct mb__canceller {
   mb_driver_cancel *handle;
 
   pthread_mutex_t lock; /* guards everything below */
-  pthread_cond_t returned;
+  mb__condition returned;
   bool asking;
   int64_t deadline_ns;
 };
@@ -239,14 +239,14 @@ mb__canceller *mb__canceller_open(
   canceller->driver = driver;
   canceller->handle = handle;
   (void)pthread_mutex_init(&canceller->lock, NULL);
-  mb__thread_condition(&canceller->returned);
+  mb__condition_init(&canceller->returned);
   return canceller;
 }
 
 static void free_canceller(mb__canceller *canceller)
 {
   canceller->driver->release_cancel(canceller->handle);
-  (void)pthread_cond_destroy(&canceller->returned);
+  mb__condition_destroy(&canceller->returned);
   (void)pthread_mutex_destroy(&canceller->lock);
   mb__host.release(canceller);
 }
@@ -275,7 +275,7 @@ static void ask(void *argument)
 
   (void)pthread_mutex_lock(&canceller->lock);
   canceller->asking = false;
-  (void)pthread_cond_broadcast(&canceller->returned);
+  mb__condition_broadcast(&canceller->returned);
   /* Inside the lock: who has waited finds that nobody else holds the handle. */
   const bool last = atomic_fetch_sub(&canceller->refs, 1) == 1;
   (void)pthread_mutex_unlock(&canceller->lock);
@@ -315,7 +315,7 @@ bool mb__canceller_await(mb__canceller *canceller, int64_t deadline_ns)
     return true;
   (void)pthread_mutex_lock(&canceller->lock);
   while (canceller->asking &&
-         mb__thread_wait(&canceller->returned, &canceller->lock, deadline_ns))
+         mb__condition_wait(&canceller->returned, &canceller->lock, deadline_ns))
     continue;
   const bool returned = !canceller->asking;
   (void)pthread_mutex_unlock(&canceller->lock);

@@ -3,6 +3,7 @@
 
 #include "../moonbase.h"
 #include "connection.h"
+#include "fiber.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -200,5 +201,8 @@ int64_t mb_now_ns(void)
 
 void mb_sleep_ns(int64_t duration_ns)
 {
-  mb__host.sleep_ns(duration_ns);
+  if (mb_fiber_is_inside())
+    (void)mb__fiber_poll(NULL, 0, mb__host.now_ns() + duration_ns);
+  else
+    mb__host.sleep_ns(duration_ns);
 }

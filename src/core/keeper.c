@@ -147,7 +147,7 @@ static void *keep(void *argument)
   (void)pthread_mutex_lock(&pool->lock);
   while (!pool->keeper.stop) {
     if (!work_locked(pool) && !pool->keeper.stop)
-      (void)mb__thread_wait(
+      (void)mb__condition_wait(
           &pool->keeper.wake, &pool->lock, next_ns_locked(pool));
   }
   (void)pthread_mutex_unlock(&pool->lock);
@@ -179,14 +179,14 @@ void mb__keeper_need_locked(mb_pool *pool)
 void mb__keeper_wake_locked(mb_pool *pool)
 {
   if (pool->keeper.running)
-    (void)pthread_cond_signal(&pool->keeper.wake);
+    mb__condition_signal(&pool->keeper.wake);
 }
 
 void mb__keeper_stop(mb_pool *pool, bool wait)
 {
   (void)pthread_mutex_lock(&pool->lock);
   pool->keeper.stop = true;
-  (void)pthread_cond_signal(&pool->keeper.wake);
+  mb__condition_signal(&pool->keeper.wake);
   const bool joinable = pool->keeper.joinable;
   const pthread_t thread = pool->keeper.thread;
   pool->keeper.joinable = false;

@@ -124,14 +124,14 @@ void mb__pool_wake_next_locked(const mb_pool *pool)
 {
   mb__waiter *next = next_waiter_locked(pool);
   if (next != NULL)
-    (void)pthread_cond_signal(&next->served);
+    mb__condition_signal(&next->served);
 }
 
 static void refuse_locked(mb_pool *pool, mb__waiter *one)
 {
   mb__pool_leave_queue_locked(pool, one);
   one->refused = true;
-  (void)pthread_cond_signal(&one->served);
+  mb__condition_signal(&one->served);
 }
 
 mb_status mb__pool_refuse_closed(mb_error *error)
@@ -267,5 +267,5 @@ void mb__pool_offer_locked(mb_pool *pool, mb_conn *conn, int64_t now_ns)
   mb__pool_leave_queue_locked(pool, next);
   mb__pool_lend_locked(pool, conn, next->thread, next->flags, now_ns);
   next->conn = conn;
-  (void)pthread_cond_signal(&next->served);
+  mb__condition_signal(&next->served);
 }

@@ -139,9 +139,9 @@ static void leave(mb_conn *conn)
   (void)pthread_mutex_lock(&pool->lock);
   mb__pool_move_locked(pool, conn, MB__POOL_LEFT);
   if (pool->first_waiter != NULL)
-    (void)pthread_cond_signal(&pool->first_waiter->served);
+    mb__condition_signal(&pool->first_waiter->served);
   if (pool->place.first != NULL)
-    (void)pthread_cond_signal(&pool->place.first->turn);
+    mb__condition_signal(&pool->place.first->turn);
   mb__keeper_wake_locked(pool);
   (void)pthread_mutex_unlock(&pool->lock);
 }
@@ -230,7 +230,7 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
   if (pool->next_attempt_ns > now_ns && pool->next_attempt_ns < until_ns &&
       pool->size < pool->connector->settings.max)
     until_ns = pool->next_attempt_ns;
-  if (mb__thread_wait(&own->served, &pool->lock, until_ns) ||
+  if (mb__condition_wait(&own->served, &pool->lock, until_ns) ||
       until_ns < deadline_ns || own->conn != NULL || own->refused)
     return true;
   (void)mb__pool_refuse_empty_locked(
@@ -277,7 +277,7 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
       .flags = flags,
       .error = error};
   mb_conn *made = NULL;
-  mb__thread_condition(&own.served);
+  mb__condition_init(&own.served);
   mb__pool_queue_locked(pool, &own);
   mb__pool_hasten_locked(pool, since_ns);
 
@@ -305,13 +305,13 @@ static mb_status wait_for_one(mb_pool *pool, mb_cancellation *cancellation,
     mb__pool_leave_queue_locked(pool, &own);
     /* What was told to this one is news for the next. */
     if (pool->first_waiter != NULL)
-      (void)pthread_cond_signal(&pool->first_waiter->served);
+      mb__condition_signal(&pool->first_waiter->served);
   }
   const bool makes = made != NULL && !served;
   pool->n_readers_connecting += makes && !(flags & MB_ACQUIRE_WRITER);
   pool->stats.acquire_ns += mb__host.now_ns() - since_ns;
   (void)pthread_mutex_unlock(&pool->lock);
-  (void)pthread_cond_destroy(&own.served);
+  mb__condition_destroy(&own.served);
 
   if (makes)
     return mb__pool_connect_here(pool, made, cancellation, flags, out, error);

@@ -34,6 +34,7 @@
 #define MB_CORE_POOL_H
 
 #include "connection.h"
+#include "thread.h"
 
 typedef enum mb__pool_state {
   MB__POOL_CONNECTING,
@@ -48,7 +49,7 @@ typedef enum mb__pool_state {
 /* Somebody who waits for a connection, on his own stack. */
 typedef struct mb__waiter {
   pthread_t thread;
-  pthread_cond_t served;
+  mb__condition served;
   int64_t since_ns;
   unsigned flags;  /* of the acquire */
   mb_conn *conn;   /* handed over; NULL: none yet */
@@ -59,7 +60,7 @@ typedef struct mb__waiter {
 
 /* Somebody who waits for the place to write. */
 typedef struct mb__place_waiter {
-  pthread_cond_t turn;
+  mb__condition turn;
   bool served;
   struct mb__place_waiter *next;
 } mb__place_waiter;
@@ -84,7 +85,7 @@ struct mb_pool {
   unsigned handles; /* that have not been closed */
 
   pthread_mutex_t lock; /* guards everything below */
-  pthread_cond_t smaller;
+  mb__condition smaller;
   bool closed;   /* lends nothing any more */
   bool finished; /* without references: the memory goes with the last part */
   struct {
@@ -134,7 +135,7 @@ struct mb_pool {
     bool stop;
     bool sweep; /* now, whatever the time is */
     pthread_t thread;
-    pthread_cond_t wake;
+    mb__condition wake;
     int64_t next_sweep_ns;
   } keeper;
 

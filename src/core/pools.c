@@ -139,9 +139,9 @@ static void stop_keepers(void)
     (void)pthread_mutex_lock(&pool->lock);
     pool->keeper.stop = true;
     if (pool->keeper.running)
-      (void)pthread_cond_signal(&pool->keeper.wake);
+      mb__condition_signal(&pool->keeper.wake);
     while (pool->keeper.running &&
-           mb__thread_wait(&pool->smaller, &pool->lock, deadline_ns))
+           mb__condition_wait(&pool->smaller, &pool->lock, deadline_ns))
       continue;
     (void)pthread_mutex_unlock(&pool->lock);
   }
@@ -193,8 +193,8 @@ static mb_pool *make(mb__connector *connector)
   atomic_init(&pool->refs, 1);
   pool->handles = 1;
   (void)pthread_mutex_init(&pool->lock, NULL);
-  mb__thread_condition(&pool->smaller);
-  mb__thread_condition(&pool->keeper.wake);
+  mb__condition_init(&pool->smaller);
+  mb__condition_init(&pool->keeper.wake);
   return pool;
 }
 
@@ -225,8 +225,8 @@ static void destroy(mb_pool *pool)
   mb__connector_unref(pool->connector);
   if (!mb__pool_is_inherited(
           pool)) { /* else others may seem to wait for them */
-    (void)pthread_cond_destroy(&pool->smaller);
-    (void)pthread_cond_destroy(&pool->keeper.wake);
+    mb__condition_destroy(&pool->smaller);
+    mb__condition_destroy(&pool->keeper.wake);
     (void)pthread_mutex_destroy(&pool->lock);
     mb_cancellation_close(pool->ending);
   }
@@ -302,7 +302,7 @@ static void free_pool(mb_pool *pool)
 
 void mb__pool_unlock_smaller(mb_pool *pool)
 {
-  (void)pthread_cond_broadcast(&pool->smaller);
+  mb__condition_broadcast(&pool->smaller);
   const bool last = pool->finished && !pool->keeper.running &&
                     (pool->size == 0 || mb__pool_is_inherited(pool));
   (void)pthread_mutex_unlock(&pool->lock);
@@ -372,7 +372,7 @@ static void await_empty(mb_pool *pool, int64_t deadline_ns)
     if (pool->lists[MB__POOL_LEFT].n == 0 || until_ns > deadline_ns)
       until_ns = deadline_ns;
     if (waits)
-      (void)mb__thread_wait(&pool->smaller, &pool->lock, until_ns);
+      (void)mb__condition_wait(&pool->smaller, &pool->lock, until_ns);
     (void)pthread_mutex_unlock(&pool->lock);
   }
 }
@@ -451,7 +451,7 @@ void mb_pool_drop(mb_pool *pool)
   (void)pthread_mutex_lock(&pool->lock);
   pool->keeper.stop = true;
   if (pool->keeper.running)
-    (void)pthread_cond_signal(&pool->keeper.wake);
+    mb__condition_signal(&pool->keeper.wake);
   (void)atomic_fetch_add(&mb__pools_n_dropped, 1);
   atomic_store(&pool->dropped, true); /* from here on it is anybody's */
   (void)pthread_mutex_unlock(&pool->lock);

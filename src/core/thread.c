@@ -1,6 +1,7 @@
 /* thread.c: threads, started so that they disturb nobody. */
 #include "thread.h"
 
+#include "fiber.h"
 #include "host.h"
 
 #include <errno.h>
@@ -52,20 +53,71 @@ bool mb__thread_start(void (*work)(void *argument), void *argument)
   return true;
 }
 
-void mb__thread_condition(pthread_cond_t *condition)
+void mb__condition_init(mb__condition *condition)
 {
   pthread_condattr_t attributes;
   (void)pthread_condattr_init(&attributes);
   (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-  (void)pthread_cond_init(condition, &attributes);
+  (void)pthread_cond_init(&condition->threads, &attributes);
   (void)pthread_condattr_destroy(&attributes);
+  condition->sleepers = NULL;
 }
 
-bool mb__thread_wait(
-    pthread_cond_t *condition, pthread_mutex_t *lock, int64_t deadline_ns)
+void mb__condition_destroy(mb__condition *condition)
 {
+  (void)pthread_cond_destroy(&condition->threads);
+}
+
+void mb__condition_signal(mb__condition *condition)
+{
+  mb__sleeper *first = condition->sleepers;
+  if (first == NULL) {
+    (void)pthread_cond_signal(&condition->threads);
+    return;
+  }
+  condition->sleepers = first->next;
+  mb__fiber_wake(first);
+}
+
+void mb__condition_broadcast(mb__condition *condition)
+{
+  while (condition->sleepers != NULL)
+    mb__condition_signal(condition);
+  (void)pthread_cond_broadcast(&condition->threads);
+}
+
+/* The same on a fiber, which is left meanwhile. */
+static bool sleep_until(
+    mb__condition *condition, pthread_mutex_t *lock, int64_t deadline_ns)
+{
+  mb__sleeper own;
+  const bool is_told = mb__fiber_lie_down(&own);
+  const int64_t look_ns = mb__host.now_ns() + STEP_NS;
+  if (is_told) {
+    own.next = condition->sleepers;
+    condition->sleepers = &own;
+  }
+  (void)pthread_mutex_unlock(lock);
+  const bool early = is_told ? mb__fiber_sleep(deadline_ns)
+                             : (mb__fiber_poll(NULL, 0,
+                                    look_ns < deadline_ns ? look_ns : deadline_ns),
+                                   mb__host.now_ns() < deadline_ns);
+  (void)pthread_mutex_lock(lock);
+  mb__sleeper **link = &condition->sleepers;
+  while (*link != NULL && *link != &own)
+    link = &(*link)->next;
+  if (*link != NULL)
+    *link = own.next;
+  return early;
+}
+
+bool mb__condition_wait(
+    mb__condition *condition, pthread_mutex_t *lock, int64_t deadline_ns)
+{
+  if (mb_fiber_is_inside())
+    return sleep_until(condition, lock, deadline_ns);
   if (deadline_ns == MB_NEVER) {
-    (void)pthread_cond_wait(condition, lock);
+    (void)pthread_cond_wait(&condition->threads, lock);
     return true;
   }
   if (!mb__clock_is_real()) {
@@ -80,5 +132,5 @@ bool mb__thread_wait(
   const struct timespec until = {
       .tv_sec = (time_t)(deadline_ns / NS_PER_SECOND),
       .tv_nsec = (long)(deadline_ns % NS_PER_SECOND)};
-  return pthread_cond_timedwait(condition, lock, &until) != ETIMEDOUT;
+  return pthread_cond_timedwait(&condition->threads, lock, &until) != ETIMEDOUT;
 }

@@ -10,19 +10,18 @@
  */
 #include "connection.h"
 
+#include "fiber.h"
 #include "pool.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 
 #define NS_PER_MS 1000000
 /* For how long a call may take to notice that its socket was shut down. */
 #define SHUT_LIMIT_NS (100 * (int64_t)NS_PER_MS)
-#define POLL_LIMIT_MS 60000
 /* How often it is looked whether a request to stop has returned, or somebody
  * has cancelled, where nothing tells. */
-#define LOOK_MS 2
+#define LOOK_NS (2 * (int64_t)NS_PER_MS)
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -49,18 +48,6 @@ static int64_t next_look_ns(const mb_conn *conn)
   return driver_ns;
 }
 
-/* How long poll may sleep; -1: for ever. */
-static int poll_timeout_ms(int64_t look_ns)
-{
-  if (look_ns == MB_NEVER)
-    return -1;
-  const int64_t left_ns = look_ns - mb__host.now_ns();
-  /* Rounded up, so that the time has come when poll returns. */
-  return left_ns <= 0
-             ? 0
-             : (int)earlier((left_ns - 1) / NS_PER_MS + 1, POLL_LIMIT_MS);
-}
-
 /* Whether nobody has wanted the operation to end so far. */
 static bool is_wanted(const mb_conn *conn)
 {
@@ -81,16 +68,22 @@ static unsigned wait_for_something(mb_conn *conn)
     fds[0].events |= POLLIN;
   if (conn->op.wait.events & MB_WRITABLE_FD)
     fds[0].events |= POLLOUT;
-  int timeout_ms = poll_timeout_ms(next_look_ns(conn));
+  int64_t until_ns = next_look_ns(conn);
   if (is_wanted(conn) && conn->listener.cancellation != NULL) {
     fds[1].fd = mb__cancellation_fd(conn->listener.cancellation);
     fds[1].events = POLLIN;
     fds[1].revents = 0;
     n = 2;
-    if (fds[1].fd < 0 && (timeout_ms < 0 || timeout_ms > LOOK_MS))
-      timeout_ms = LOOK_MS;
+    if (fds[1].fd < 0)
+      until_ns = earlier(until_ns, mb__host.now_ns() + LOOK_NS);
   }
-  if (poll(fds, n, timeout_ms) <= 0 || fds[0].revents == 0)
+  const int n_ready = mb__fiber_poll(fds, n, until_ns);
+  if (mb__fiber_take_stop()) {
+    int expected = MB_GO_ON;
+    (void)atomic_compare_exchange_strong(
+        &conn->op.stop, &expected, MB_STOP_CANCEL);
+  }
+  if (n_ready <= 0 || fds[0].revents == 0)
     return 0;
   unsigned ready = 0;
   if (fds[0].revents & POLLOUT)
@@ -186,7 +179,7 @@ static mb_status look_again(mb_conn *conn)
 {
   conn->op.wait.fd = -1;
   conn->op.wait.events = 0;
-  conn->op.wait.deadline_ns = mb__host.now_ns() + (int64_t)LOOK_MS * NS_PER_MS;
+  conn->op.wait.deadline_ns = mb__host.now_ns() + LOOK_NS;
   return MB_WAIT;
 }
 

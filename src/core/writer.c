@@ -51,7 +51,7 @@ void mb__place_leave_locked(mb_pool *pool)
   }
   leave_queue_locked(pool, first);
   first->served = true;
-  (void)pthread_cond_signal(&first->turn);
+  mb__condition_signal(&first->turn);
 }
 
 static mb_status refuse(mb_pool *pool, unsigned flags, mb_error *error)
@@ -89,7 +89,7 @@ static bool wait_locked(mb_pool *pool, mb__place_waiter *own,
   if ((op != NULL || cancellation != NULL || (flags & MB_ACQUIRE_NOW)) &&
       look_ns < until_ns)
     until_ns = look_ns;
-  if (mb__thread_wait(&own->turn, &pool->lock, until_ns) ||
+  if (mb__condition_wait(&own->turn, &pool->lock, until_ns) ||
       until_ns < deadline_ns || own->served)
     return true;
   (void)refuse(pool, 0, error);
@@ -110,7 +110,7 @@ mb_status mb__place_take_locked(mb_pool *pool, unsigned flags, const mb_op *op,
   const int64_t since_ns = mb__host.now_ns();
   const int64_t deadline_ns =
       mb__deadline_ns(pool->connector->settings.acquire_timeout_ns);
-  mb__thread_condition(&own.turn);
+  mb__condition_init(&own.turn);
   queue_locked(pool, &own);
   bool going_on = true;
   while (!own.served && going_on) {
@@ -130,7 +130,7 @@ mb_status mb__place_take_locked(mb_pool *pool, unsigned flags, const mb_op *op,
   if (!own.served)
     leave_queue_locked(pool, &own);
   pool->stats.acquire_ns += mb__host.now_ns() - since_ns;
-  (void)pthread_cond_destroy(&own.turn);
+  mb__condition_destroy(&own.turn);
   return own.served ? MB_OK : MB_ERROR;
 }
 

@@ -70,6 +70,8 @@ typedef struct mb_lua {
   lua_State *L; /* of the call that is going on, for callbacks */
   size_t n_frames;
   size_t n_readers;
+  struct mb_lua_fiber *fiber; /* that is running; NULL: none */
+  struct mb_lua_fiber *free_fibers;
   const void *called; /* the handle that was called last, if it is alive */
   struct mb_lua_lease *leases; /* with users */
   /* The metatable by which a value's kind was found last (MB_LUA_KINDS keeps it
@@ -160,7 +162,8 @@ typedef enum mb_lua_kind {
   MB_LUA_STATEMENT,
   MB_LUA_ROWS,
   MB_LUA_CANCELLATION,
-  MB_LUA_KIND_COUNT
+  MB_LUA_KIND_COUNT,
+  MB_LUA_FIBER = MB_LUA_KIND_COUNT /* no handle: only a metatable */
 } mb_lua_kind;
 
 /* Every handle's start: nobody else's userdata begins with this address. */

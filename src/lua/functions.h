@@ -16,6 +16,7 @@ extern const luaL_Reg mb_lua_statement_methods[];
 extern const luaL_Reg mb_lua_statement_meta[];
 extern const luaL_Reg mb_lua_rows_methods[];
 extern const luaL_Reg mb_lua_rows_meta[];
+extern const luaL_Reg mb_lua_fiber_meta[];
 extern const luaL_Reg mb_lua_cancellation_methods[];
 extern const luaL_Reg mb_lua_cancellation_meta[];
 
@@ -72,6 +73,12 @@ int mb_lua_capability(lua_State *L);
 /* stats.c */
 int mb_lua_about(lua_State *L);
 int mb_lua_stats(lua_State *L);
+/* fiber.c */
+int mb_lua_start(lua_State *L);
+int mb_lua_step(lua_State *L);
+int mb_lua_abandon(lua_State *L);
+int mb_lua_is_inside(lua_State *L);
+int mb_lua_scheduler(lua_State *L);
 /* callback.c */
 int mb_lua_define(lua_State *L);
 /* Called by databases, not by the Lua side. */

@@ -128,6 +128,7 @@ static int core_suggest(lua_State *L)
 }
 
 static const luaL_Reg functions[] = {
+    {"abandon", mb_lua_abandon},
     {"about", mb_lua_about},
     {"batch_add", mb_lua_batch_add},
     {"batch_end", mb_lua_batch_end},
@@ -151,6 +152,7 @@ static const luaL_Reg functions[] = {
     {"extra", mb_lua_extra},
     {"insert_rows", mb_lua_insert_rows},
     {"is_closed", mb_lua_is_closed},
+    {"is_inside", mb_lua_is_inside},
     {"is_lost", mb_lua_is_lost},
     {"is_open", mb_lua_is_open},
     {"join", mb_lua_join},
@@ -171,11 +173,14 @@ static const luaL_Reg functions[] = {
     {"rawlen", core_rawlen},
     {"returns_errors", mb_lua_returns_errors},
     {"rollback", mb_lua_rollback},
+    {"scheduler", mb_lua_scheduler},
     {"scheme", mb_lua_scheme},
     {"set_close", core_set_close},
     {"sleep", core_sleep},
     {"source", mb_lua_source},
+    {"start", mb_lua_start},
     {"stats", mb_lua_stats},
+    {"step", mb_lua_step},
     {"suggest", core_suggest},
     {"takes_batches", mb_lua_takes_batches},
     {"text", mb_lua_text},
@@ -235,6 +240,11 @@ static const number modes[] = {
     {NULL, 0},
 };
 
+static const number kinds[] = {
+    {"Rows", MB_LUA_ROWS},
+    {NULL, 0},
+};
+
 static void set_numbers(lua_State *L, const char *field, const number *list)
 {
   lua_newtable(L);
@@ -285,6 +295,9 @@ static void set_functions(lua_State *L, const luaL_Reg *list, int first)
 static void make_handles(lua_State *L, int first)
 {
   lua_newtable(L);
+  set_functions(L, mb_lua_fiber_meta, first);
+  lua_rawseti(L, first + MB_LUA_METATABLES - MB_LUA_STATE, MB_LUA_FIBER);
+  lua_newtable(L);
   for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++) {
     lua_newtable(L); /* the metatable */
     set_functions(L, handles[i].meta, first);
@@ -331,6 +344,7 @@ int luaopen_moonbase_core(lua_State *L)
   set_numbers(L, "isolations", isolations);
   set_numbers(L, "modes", modes);
   set_numbers(L, "events", events);
+  set_numbers(L, "kind_of", kinds);
   /* Tables that the Lua side fills. */
   lua_pushvalue(L, MB_LUA_KINDS);
   lua_setfield(L, -2, "kinds");

@@ -1,0 +1,359 @@
+/*
+ * fiber.c: stacks of their own for calls that are left while they wait.
+ *
+ * A call of the core that waits on such a stack leaves it as it is and comes
+ * back to whoever started it, with a file descriptor to wait for; resumed, it
+ * goes on where it was.  So the same lines serve a program that blocks and one
+ * that has an event loop, and nothing has to be taken apart for the latter.
+ */
+/* For MAP_ANONYMOUS. */
+#define _DEFAULT_SOURCE 1
+
+#include "fiber.h"
+
+#include "host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#  include <sys/epoll.h>
+#  include <sys/eventfd.h>
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#  include <sanitizer/common_interface_defs.h>
+#  define WATCHED_BY_ASAN 1
+#else
+#  define WATCHED_BY_ASAN 0
+#endif
+#if defined(__SANITIZE_THREAD__)
+#  include <sanitizer/tsan_interface.h>
+#  define WATCHED_BY_TSAN 1
+#else
+#  define WATCHED_BY_TSAN 0
+#endif
+
+#define NS_PER_MS INT64_C(1000000)
+/* What client libraries need at most, certificates included; only the pages
+ * that were touched take memory. */
+#define STACK_SIZE ((size_t)256 * 1024)
+/* How often something is looked at that nothing tells of. */
+#define LOOK_NS (2 * NS_PER_MS)
+
+struct mb_fiber {
+  ucontext_t inside, outside;
+  void *memory; /* a page that may not be touched, then the stack */
+  size_t guard;
+  void (*work)(void *argument);
+  void *argument;
+  bool ended, stopped;
+  mb_wait wait;
+  int wake[2]; /* to read, to write: may be the same; -1: none yet */
+  int both;    /* stands for two file descriptors; -1: none yet */
+#if WATCHED_BY_ASAN
+  void *fake_inside, *fake_outside;
+  const void *outer_stack;
+  size_t outer_size;
+#endif
+#if WATCHED_BY_TSAN
+  void *tsan_inside, *tsan_outside;
+#endif
+};
+
+static _Thread_local mb_fiber *current;
+
+/* --- Changing stacks ------------------------------------------------------ */
+
+/* Never inlined: a thread may not keep the address of what is its own over a
+ * change of stacks. */
+__attribute__((noinline)) static mb_fiber *running(void)
+{
+  return current;
+}
+
+__attribute__((noinline)) static void set_running(mb_fiber *fiber)
+{
+  current = fiber;
+}
+
+static void note_inside(mb_fiber *fiber)
+{
+#if WATCHED_BY_ASAN
+  __sanitizer_finish_switch_fiber(
+      fiber->fake_inside, &fiber->outer_stack, &fiber->outer_size);
+#endif
+  (void)fiber;
+}
+
+static void enter(mb_fiber *fiber)
+{
+  mb_fiber *outer = running();
+  set_running(fiber);
+#if WATCHED_BY_TSAN
+  fiber->tsan_outside = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(fiber->tsan_inside, 0);
+#endif
+#if WATCHED_BY_ASAN
+  __sanitizer_start_switch_fiber(&fiber->fake_outside,
+      (char *)fiber->memory + fiber->guard, STACK_SIZE);
+#endif
+  (void)swapcontext(&fiber->outside, &fiber->inside);
+#if WATCHED_BY_ASAN
+  __sanitizer_finish_switch_fiber(fiber->fake_outside, NULL, NULL);
+#endif
+  set_running(outer);
+}
+
+static void leave(mb_fiber *fiber)
+{
+#if WATCHED_BY_TSAN
+  __tsan_switch_to_fiber(fiber->tsan_outside, 0);
+#endif
+#if WATCHED_BY_ASAN
+  __sanitizer_start_switch_fiber(fiber->ended ? NULL : &fiber->fake_inside,
+      fiber->outer_stack, fiber->outer_size);
+#endif
+  (void)swapcontext(&fiber->inside, &fiber->outside);
+  note_inside(fiber);
+}
+
+/* What runs on the stack: one work after the other. */
+static void run(void)
+{
+  mb_fiber *fiber = running();
+  note_inside(fiber);
+  for (;;) {
+    fiber->work(fiber->argument);
+    fiber->ended = true;
+    leave(fiber);
+  }
+}
+
+mb_status mb_fiber_open(mb_fiber **out, mb_error *error)
+{
+  const size_t guard = (size_t)sysconf(_SC_PAGESIZE);
+  mb_fiber *fiber = mb__allocate_zeroed(1, sizeof *fiber);
+  *out = NULL;
+  if (fiber == NULL)
+    return mb__out_of_memory(error);
+  fiber->guard = guard;
+  fiber->memory = mmap(NULL, guard + STACK_SIZE, PROT_READ | PROT_WRITE,
+      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (fiber->memory == MAP_FAILED) {
+    mb__host.release(fiber);
+    return mb__out_of_memory(error);
+  }
+  (void)mprotect(fiber->memory, guard, PROT_NONE);
+  (void)getcontext(&fiber->inside);
+  fiber->inside.uc_stack.ss_sp = (char *)fiber->memory + guard;
+  fiber->inside.uc_stack.ss_size = STACK_SIZE;
+  fiber->inside.uc_link = NULL;
+  makecontext(&fiber->inside, run, 0);
+  fiber->ended = true;
+  fiber->wake[0] = fiber->wake[1] = fiber->both = -1;
+#if WATCHED_BY_TSAN
+  fiber->tsan_inside = __tsan_create_fiber(0);
+#endif
+  *out = fiber;
+  return MB_OK;
+}
+
+void mb_fiber_close(mb_fiber *fiber)
+{
+  if (fiber == NULL)
+    return;
+  if (fiber->both >= 0)
+    (void)close(fiber->both);
+  if (fiber->wake[1] >= 0 && fiber->wake[1] != fiber->wake[0])
+    (void)close(fiber->wake[1]);
+  if (fiber->wake[0] >= 0)
+    (void)close(fiber->wake[0]);
+#if WATCHED_BY_TSAN
+  __tsan_destroy_fiber(fiber->tsan_inside);
+#endif
+  (void)munmap(fiber->memory, fiber->guard + STACK_SIZE);
+  mb__host.release(fiber);
+}
+
+bool mb_fiber_start(
+    mb_fiber *fiber, void (*work)(void *argument), void *argument)
+{
+  fiber->work = work;
+  fiber->argument = argument;
+  fiber->ended = fiber->stopped = false;
+  enter(fiber);
+  return fiber->ended;
+}
+
+bool mb_fiber_resume(mb_fiber *fiber)
+{
+  enter(fiber);
+  return fiber->ended;
+}
+
+void mb_fiber_stop(mb_fiber *fiber)
+{
+  fiber->stopped = true;
+}
+
+bool mb__fiber_take_stop(void)
+{
+  mb_fiber *fiber = running();
+  const bool stopped = fiber != NULL && fiber->stopped;
+  if (stopped)
+    fiber->stopped = false;
+  return stopped;
+}
+
+void mb_fiber_waits_for(const mb_fiber *fiber, mb_wait *out)
+{
+  *out = fiber->wait;
+}
+
+bool mb_fiber_is_inside(void)
+{
+  return running() != NULL;
+}
+
+/* --- Waiting -------------------------------------------------------------- */
+
+static unsigned events_of(short events)
+{
+  return (events & POLLIN ? MB_READABLE_FD : 0u) |
+         (events & POLLOUT ? MB_WRITABLE_FD : 0u);
+}
+
+/* One file descriptor that is readable when one of two is ready; -1: there is
+ * no such thing here. */
+static int join(mb_fiber *fiber, const struct pollfd *fds)
+{
+#if defined(__linux__)
+  if (fiber->both < 0)
+    fiber->both = epoll_create1(EPOLL_CLOEXEC);
+  for (int i = 0; i < 2 && fiber->both >= 0; i++) {
+    struct epoll_event event = {.events =
+                                    (fds[i].events & POLLIN ? EPOLLIN : 0u) |
+                                    (fds[i].events & POLLOUT ? EPOLLOUT : 0u)};
+    if (epoll_ctl(fiber->both, EPOLL_CTL_ADD, fds[i].fd, &event) != 0)
+      return -1;
+  }
+  return fiber->both;
+#else
+  (void)fiber;
+  (void)fds;
+  return -1;
+#endif
+}
+
+static void part(mb_fiber *fiber, const struct pollfd *fds)
+{
+#if defined(__linux__)
+  for (int i = 0; i < 2 && fiber->both >= 0; i++)
+    (void)epoll_ctl(fiber->both, EPOLL_CTL_DEL, fds[i].fd, NULL);
+#else
+  (void)fiber;
+  (void)fds;
+#endif
+}
+
+/* Leaves the fiber until it is resumed. */
+static void wait_outside(mb_fiber *fiber, const struct pollfd *fds, nfds_t n,
+    int64_t deadline_ns)
+{
+  fiber->wait = (mb_wait){.fd = -1, .deadline_ns = deadline_ns};
+  const bool two = n == 2 && fds[0].fd >= 0 && fds[1].fd >= 0;
+  const struct pollfd *one = n == 2 && fds[0].fd < 0 ? &fds[1] : fds;
+  if (two) {
+    fiber->wait.fd = join(fiber, fds);
+    fiber->wait.events = MB_READABLE_FD;
+  }
+  if (n > 0 && fiber->wait.fd < 0 && one->fd >= 0) {
+    fiber->wait.fd = one->fd;
+    fiber->wait.events = events_of(one->events);
+  }
+  const int64_t look_ns = mb__host.now_ns() + LOOK_NS;
+  if (two && fiber->wait.fd != fiber->both && look_ns < deadline_ns)
+    fiber->wait.deadline_ns = look_ns;
+  leave(fiber);
+  if (two)
+    part(fiber, fds);
+}
+
+/* Milliseconds for poll, rounded up: the time has come when it returns. */
+static int left_ms(int64_t deadline_ns)
+{
+  if (deadline_ns == MB_NEVER)
+    return -1;
+  const int64_t left_ns = deadline_ns - mb__host.now_ns();
+  if (left_ns <= 0)
+    return 0;
+  const int64_t ms = (left_ns - 1) / NS_PER_MS + 1;
+  return ms < INT_MAX ? (int)ms : INT_MAX;
+}
+
+int mb__fiber_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ns)
+{
+  mb_fiber *fiber = running();
+  int timeout_ms = left_ms(deadline_ns);
+  if (fiber != NULL && timeout_ms != 0) {
+    wait_outside(fiber, fds, n, deadline_ns);
+    timeout_ms = 0;
+  }
+  return poll(fds, n, timeout_ms);
+}
+
+/* --- Conditions ----------------------------------------------------------- */
+
+static bool make_wake(mb_fiber *fiber)
+{
+  if (fiber->wake[0] >= 0)
+    return true;
+#if defined(__linux__)
+  fiber->wake[0] = fiber->wake[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  return fiber->wake[0] >= 0;
+#else
+  if (pipe(fiber->wake) != 0) {
+    fiber->wake[0] = fiber->wake[1] = -1;
+    return false;
+  }
+  for (int end = 0; end < 2; end++) {
+    (void)fcntl(fiber->wake[end], F_SETFD, FD_CLOEXEC);
+    (void)fcntl(fiber->wake[end], F_SETFL, O_NONBLOCK);
+  }
+  return true;
+#endif
+}
+
+bool mb__fiber_lie_down(mb__sleeper *sleeper)
+{
+  mb_fiber *fiber = running();
+  uint64_t before;
+  if (!make_wake(fiber))
+    return false;
+  /* Somebody may have woken it after its time was up. */
+  while (read(fiber->wake[0], &before, sizeof before) > 0)
+    continue;
+  sleeper->fd = fiber->wake[1];
+  return true;
+}
+
+bool mb__fiber_sleep(int64_t deadline_ns)
+{
+  mb_fiber *fiber = running();
+  struct pollfd woken = {.fd = fiber->wake[0], .events = POLLIN};
+  const bool early = mb__fiber_poll(&woken, 1, deadline_ns) > 0 ||
+                     mb__host.now_ns() < deadline_ns;
+  return early && !mb__fiber_take_stop();
+}
+
+void mb__fiber_wake(const mb__sleeper *sleeper)
+{
+  const uint64_t one = 1;
+  while (write(sleeper->fd, &one, sizeof one) < 0 && errno == EINTR)
+    continue;
+}

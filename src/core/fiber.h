@@ -1,0 +1,37 @@
+/*
+ * fiber.h: how the core waits for whoever runs it on a stack of its own.
+ *
+ * Everything that waits on the caller's thread does so by mb__fiber_poll or
+ * mb__thread_wait.  On a thread's own stack they block; on a fiber's they
+ * leave it, and mb_fiber_start or mb_fiber_resume comes back to whoever called
+ * that.
+ */
+#ifndef MB_CORE_FIBER_H
+#define MB_CORE_FIBER_H
+
+#include "../moonbase.h"
+
+#include <poll.h>
+
+/* poll(fds, n, …) until deadline_ns of mb_host.now_ns; n is at most 2.  May
+ * come back early, with 0. */
+int mb__fiber_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ns);
+
+/* Whether the work that runs was stopped by mb_fiber_stop; true once. */
+bool mb__fiber_take_stop(void);
+
+/* Somebody who waits for a condition on a fiber; on its stack. */
+typedef struct mb__sleeper {
+  struct mb__sleeper *next;
+  int fd; /* to be written to */
+} mb__sleeper;
+
+/* Readies the fiber that is running for being woken.  False: it has to look by
+ * itself now and then. */
+bool mb__fiber_lie_down(mb__sleeper *sleeper);
+/* Waits for mb__fiber_wake; false: the time has come. */
+bool mb__fiber_sleep(int64_t deadline_ns);
+/* From any thread, while the sleeper exists. */
+void mb__fiber_wake(const mb__sleeper *sleeper);
+
+#endif
