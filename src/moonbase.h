@@ -427,6 +427,9 @@ void mb_fiber_close(mb_fiber *fiber);
 bool mb_fiber_start(
     mb_fiber *fiber, void (*work)(void *argument), void *argument);
 bool mb_fiber_resume(mb_fiber *fiber);
+/* Whose calls the next ones on it are: calls of one task never wait for each
+ * other, since none would go on. */
+void mb_fiber_set_task(mb_fiber *fiber, const void *task);
 /* Nobody wants the work any more: what it waits for at the database is
  * cancelled, what else it waits for is as if its time had come.  The work goes
  * on with that when it is resumed, until it ends. */
@@ -465,6 +468,15 @@ MB_CHECKED mb_status mb_tx_begin(mb_conn *conn, const mb_tx *parent,
 MB_CHECKED mb_status mb_tx_commit(const mb_tx *tx, mb_error *error);
 /* A rollback that fails leaves the connection to be dropped. */
 MB_CHECKED mb_status mb_tx_rollback(const mb_tx *tx, mb_error *error);
+/*
+ * On a fiber: waits for the turn of tx (NULL: of who has no transaction) on its
+ * connection, until no transaction that another task has begun is open inside
+ * it.  Else, and where it is the caller's own, does nothing: what follows will
+ * say so.  Errors: MB_POOL_TIMEOUT after the pool's acquire_timeout.
+ */
+MB_CHECKED mb_status mb_conn_await_turn(
+    mb_conn *conn, const mb_tx *tx, mb_error *error);
+
 /* Leaves it to be rolled back before anything else is run; no I/O. */
 void mb_tx_drop(const mb_tx *tx);
 bool mb_tx_is_open(const mb_tx *tx);

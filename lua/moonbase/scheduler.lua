@@ -67,6 +67,14 @@ local function waiting(call)
   end
 end
 
+-- A function of C's that never waits, and wants to know the task behind its handle.
+local function of_task(call)
+  return function(x)
+    if is_inside() then return call(x) end
+    return call(x, (find(x).task()))
+  end
+end
+
 -- Methods and functions of the binding that may wait.
 local methods = {
   Database = "capability connect exec exec_script ping prepare query query_all query_column query_row "
@@ -98,6 +106,8 @@ local function install()
     end
   end
   for name in functions:gmatch "%S+" do core[name] = waiting(core[name]) end
+  core.current = of_task(core.current)
+  core.methods.Database.current = core.current
   local rows = core.metatables[core.kind_of.Rows]
   rows.__call = waiting(rows.__call)
   if rows.__close then rows.__close = waiting(rows.__close) end

@@ -13,10 +13,12 @@
 #include "alarm.h"
 #include "cancellation.h"
 #include "connector.h"
+#include "fiber.h"
 #include "host.h"
 #include "resolve.h"
 #include "statement_cache.h"
 #include "task.h"
+#include "thread.h"
 
 #include <pthread.h>
 
@@ -32,6 +34,7 @@ typedef struct mb__dial mb__dial;
 typedef struct mb__level {
   uint32_t serial;
   bool dropped;        /* its handle was collected: roll back to here */
+  const void *task;    /* that began it; NULL: one that is no fiber's */
   int64_t deadline_ns; /* of the whole; MB_NEVER */
 } mb__level;
 
@@ -76,6 +79,11 @@ struct mb_conn {
   bool connecting;       /* until the init statements have been run */
   bool lexical_stale;    /* a setting has changed: the driver is asked again */
   uint32_t lexical_serial; /* moves when texts mean something else */
+
+  /* Fibers of the borrower's thread. */
+  mb_fiber *left; /* its call is going on, and it was left meanwhile */
+  unsigned n_turns;    /* that wait for their turn */
+  mb__condition turn;  /* with the pool's lock */
 
   /* Transactions. */
   mb__level *levels; /* depth of them, room for more */
@@ -283,6 +291,18 @@ static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
   return MB_OK;
 }
 
+/* Wakes fibers that wait for their turn. */
+MB_COLD void mb__conn_pass_turn(mb_conn *conn);
+/* Around what may leave a fiber in the middle of a call. */
+static inline void mb__conn_leave_fiber(mb_conn *conn)
+{
+  conn->left = mb__fiber_running();
+}
+static inline void mb__conn_come_back(mb_conn *conn)
+{
+  conn->left = NULL;
+}
+
 /* Forgets the bounds of the operation. */
 void mb__conn_unbound(mb_conn *conn);
 
@@ -296,6 +316,8 @@ static inline void mb__conn_pause(mb_conn *conn)
 {
   if (conn->op.bounded)
     mb__conn_unbound(conn);
+  if (conn->n_turns > 0)
+    mb__conn_pass_turn(conn);
   /* Who sees it false may be another thread, which ends the connection. */
   atomic_store_explicit(&conn->entered, false, memory_order_release);
 }

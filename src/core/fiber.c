@@ -52,6 +52,7 @@ struct mb_fiber {
   void (*work)(void *argument);
   void *argument;
   bool ended, stopped;
+  const void *task;
   mb_wait wait;
   int wake[2]; /* to read, to write: may be the same; -1: none yet */
   int both;    /* stands for two file descriptors; -1: none yet */
@@ -71,7 +72,7 @@ static _Thread_local mb_fiber *current;
 
 /* Never inlined: a thread may not keep the address of what is its own over a
  * change of stacks. */
-__attribute__((noinline)) static mb_fiber *running(void)
+__attribute__((noinline)) mb_fiber *mb__fiber_running(void)
 {
   return current;
 }
@@ -92,7 +93,7 @@ static void note_inside(mb_fiber *fiber)
 
 static void enter(mb_fiber *fiber)
 {
-  mb_fiber *outer = running();
+  mb_fiber *outer = mb__fiber_running();
   set_running(fiber);
 #if WATCHED_BY_TSAN
   fiber->tsan_outside = __tsan_get_current_fiber();
@@ -125,7 +126,7 @@ static void leave(mb_fiber *fiber)
 /* What runs on the stack: one work after the other. */
 static void run(void)
 {
-  mb_fiber *fiber = running();
+  mb_fiber *fiber = mb__fiber_running();
   note_inside(fiber);
   for (;;) {
     fiber->work(fiber->argument);
@@ -196,6 +197,17 @@ bool mb_fiber_resume(mb_fiber *fiber)
   return fiber->ended;
 }
 
+void mb_fiber_set_task(mb_fiber *fiber, const void *task)
+{
+  fiber->task = task;
+}
+
+const void *mb__fiber_task(void)
+{
+  const mb_fiber *fiber = mb__fiber_running();
+  return fiber != NULL ? fiber->task : NULL;
+}
+
 void mb_fiber_stop(mb_fiber *fiber)
 {
   fiber->stopped = true;
@@ -203,7 +215,7 @@ void mb_fiber_stop(mb_fiber *fiber)
 
 bool mb__fiber_take_stop(void)
 {
-  mb_fiber *fiber = running();
+  mb_fiber *fiber = mb__fiber_running();
   const bool stopped = fiber != NULL && fiber->stopped;
   if (stopped)
     fiber->stopped = false;
@@ -217,7 +229,7 @@ void mb_fiber_waits_for(const mb_fiber *fiber, mb_wait *out)
 
 bool mb_fiber_is_inside(void)
 {
-  return running() != NULL;
+  return mb__fiber_running() != NULL;
 }
 
 /* --- Waiting -------------------------------------------------------------- */
@@ -298,7 +310,7 @@ static int left_ms(int64_t deadline_ns)
 
 int mb__fiber_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ns)
 {
-  mb_fiber *fiber = running();
+  mb_fiber *fiber = mb__fiber_running();
   int timeout_ms = left_ms(deadline_ns);
   if (fiber != NULL && timeout_ms != 0) {
     wait_outside(fiber, fds, n, deadline_ns);
@@ -331,7 +343,7 @@ static bool make_wake(mb_fiber *fiber)
 
 bool mb__fiber_lie_down(mb__sleeper *sleeper)
 {
-  mb_fiber *fiber = running();
+  mb_fiber *fiber = mb__fiber_running();
   uint64_t before;
   if (!make_wake(fiber))
     return false;
@@ -344,7 +356,7 @@ bool mb__fiber_lie_down(mb__sleeper *sleeper)
 
 bool mb__fiber_sleep(int64_t deadline_ns)
 {
-  mb_fiber *fiber = running();
+  mb_fiber *fiber = mb__fiber_running();
   struct pollfd woken = {.fd = fiber->wake[0], .events = POLLIN};
   const bool early = mb__fiber_poll(&woken, 1, deadline_ns) > 0 ||
                      mb__host.now_ns() < deadline_ns;

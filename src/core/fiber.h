@@ -17,6 +17,10 @@
  * come back early, with 0. */
 int mb__fiber_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ns);
 
+/* The fiber that the caller is on, and whose call that is; NULL: none. */
+mb_fiber *mb__fiber_running(void);
+const void *mb__fiber_task(void);
+
 /* Whether the work that runs was stopped by mb_fiber_stop; true once. */
 bool mb__fiber_take_stop(void);
 

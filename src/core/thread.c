@@ -94,8 +94,11 @@ static bool sleep_until(
   const bool is_told = mb__fiber_lie_down(&own);
   const int64_t look_ns = mb__host.now_ns() + STEP_NS;
   if (is_told) {
-    own.next = condition->sleepers;
-    condition->sleepers = &own;
+    mb__sleeper **last = &condition->sleepers;
+    while (*last != NULL)
+      last = &(*last)->next;
+    own.next = NULL;
+    *last = &own;
   }
   (void)pthread_mutex_unlock(lock);
   const bool early = is_told ? mb__fiber_sleep(deadline_ns)

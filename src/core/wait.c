@@ -277,8 +277,10 @@ static mb_status conclude(mb_conn *conn, mb_status status, mb_error *error)
   const bool given_up = conn->dead; /* which has named the reason */
   if (conn->ending.phase == MB__PHASE_ASKED ||
       conn->ending.phase == MB__PHASE_BESIDE) {
+    mb__conn_leave_fiber(conn);
     const bool returned = mb__canceller_await(conn->canceller,
         conn->blocking || conn->kept == NULL ? conn->ending.grace_end_ns : 0);
+    mb__conn_come_back(conn);
     if (!returned && conn->kept != NULL &&
         mb__host.now_ns() < conn->ending.grace_end_ns)
       return keep(conn, status, error);
@@ -330,7 +332,10 @@ static mb_status bring(mb_conn *conn, mb_status status, mb_error *error)
         ask_beside(conn);
       if (!conn->blocking)
         return MB_WAIT;
-      status = advance(conn, wait_for_something(conn), error);
+      mb__conn_leave_fiber(conn);
+      const unsigned ready = wait_for_something(conn);
+      mb__conn_come_back(conn);
+      status = advance(conn, ready, error);
     }
     status = conclude(conn, status, error);
     if (status != MB_WAIT)

@@ -148,8 +148,12 @@ mb_status mb__place_enter(mb_conn *conn, mb_error *error)
         "this "
         "one would wait for it for ever: end it first");
   else
+  {
+    mb__conn_leave_fiber(conn);
     status = mb__place_take_locked(pool, conn->no_wait ? MB_ACQUIRE_NOW : 0u,
         conn->op.bounded ? &conn->op : NULL, NULL, error);
+    mb__conn_come_back(conn);
+  }
   (void)pthread_mutex_unlock(&pool->lock);
   conn->has_place = status == MB_OK;
   conn->place_for_borrow = false;

@@ -71,7 +71,10 @@ typedef struct mb_lua {
   size_t n_frames;
   size_t n_readers;
   struct mb_lua_fiber *fiber; /* that is running; NULL: none */
+  const void *task; /* that it is a call of; NULL: of the program, which blocks */
   struct mb_lua_fiber *free_fibers;
+  struct mb_lua_fiber *left_fibers; /* calls that wait */
+  size_t n_orphans;                 /* of these: nobody waits for them */
   const void *called; /* the handle that was called last, if it is alive */
   struct mb_lua_lease *leases; /* with users */
   /* The metatable by which a value's kind was found last (MB_LUA_KINDS keeps it
@@ -105,6 +108,13 @@ static inline mb_lua *mb_lua_of(lua_State *L)
 {
   return lua_touserdata(L, lua_upvalueindex(MB_LUA_STATE));
 }
+
+/* The key of the registry that the running call has in place of key: each fiber
+ * has its own, and key lies in mb_lua or is that of the kept error. */
+const void *mb_lua_own_key(const mb_lua *lua, const void *key);
+/* Before a handle is finalized: at the end of a state calls that wait may still
+ * be using it; they are brought to their ends. */
+void mb_lua_end_fibers(mb_lua *lua, const void *handle);
 
 /* Ends what errors have left in frames; place is that of the caller on the C
  * stack. */
@@ -142,7 +152,7 @@ bool mb_lua_is_running(lua_State *L, const void *handle);
  * errors; false: the error is on the top.  Frames are kept meanwhile. */
 bool mb_lua_pcall(lua_State *L, mb_lua *lua, int n, int results);
 /* Makes room for an error that is kept, so that keeping one takes no memory. */
-void mb_lua_reserve_raised(lua_State *L);
+void mb_lua_reserve_raised(lua_State *L, const mb_lua *lua);
 /* Takes the error on the top, to be raised as it is by mb_lua_fail; answers
  * MB_ERROR. */
 mb_status mb_lua_keep_raised(lua_State *L, mb_error *error);
@@ -163,7 +173,8 @@ typedef enum mb_lua_kind {
   MB_LUA_ROWS,
   MB_LUA_CANCELLATION,
   MB_LUA_KIND_COUNT,
-  MB_LUA_FIBER = MB_LUA_KIND_COUNT /* no handle: only a metatable */
+  MB_LUA_FIBER = MB_LUA_KIND_COUNT, /* no handles: only metatables */
+  MB_LUA_TICKET
 } mb_lua_kind;
 
 /* Every handle's start: nobody else's userdata begins with this address. */
@@ -200,6 +211,8 @@ static inline mb_lua_head *mb_lua_called(lua_State *L, mb_lua *lua)
  * but nobody is told when its memory is freed. */
 static inline void mb_lua_forget(mb_lua *lua, mb_lua_head *head)
 {
+  if (lua->left_fibers != NULL)
+    mb_lua_end_fibers(lua, head);
   head->collected = true;
   if (lua->called == head)
     lua->called = NULL;
@@ -253,6 +266,7 @@ typedef struct mb_lua_session {
   bool managed;      /* Transaction: it is that of a function */
   bool owns_tx;      /* Transaction: it was begun with this handle */
   bool listed;       /* Transaction: in mb_lua.transactions */
+  const void *task;  /* Transaction: that began it */
   mb_tx tx;
   struct mb_lua_session *next, *prev;
 
@@ -537,14 +551,14 @@ MB_CHECKED mb_status mb_lua_run_connect(lua_State *L, mb_lua_run *run);
 MB_CHECKED mb_status mb_lua_run_borrow(lua_State *L, mb_lua_run *run);
 /* Collects what was forgotten, if it may be what holds the place to write. */
 void mb_lua_run_make_place(lua_State *L, const mb_lua_run *run);
-/* Whether another Connection or Transaction of this program writes, so that a
+/* Whether another Connection or Transaction of this task writes, so that a
  * write would wait for it for ever. */
 static inline bool mb_lua_holds_place(const mb_lua_run *run)
 {
   for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
        lease = lease->next)
-    if (lease->pool == run->session->pool && lease->rows < lease->users &&
-        lease->conn != run->session->conn && mb_lua_lease_holds(lease) &&
+    if (lease->pool == run->session->pool && lease->task == run->lua->task &&
+        lease->rows < lease->users && lease->conn != run->session->conn && mb_lua_lease_holds(lease) &&
         mb_conn_is_writer(lease->conn))
       return true;
   return false;

@@ -14,10 +14,10 @@ const char mb_lua_mark = 'm';
 
 static const char raised_key = 'r';
 
-void mb_lua_reserve_raised(lua_State *L)
+void mb_lua_reserve_raised(lua_State *L, const mb_lua *lua)
 {
   lua_pushboolean(L, 0);
-  compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+  compat_rawsetp(L, LUA_REGISTRYINDEX, mb_lua_own_key(lua, &raised_key));
 }
 
 bool mb_lua_take_raised(lua_State *L)
@@ -26,14 +26,16 @@ bool mb_lua_take_raised(lua_State *L)
   if (!lua->has_raised)
     return false;
   lua->has_raised = false;
-  compat_rawgetp(L, LUA_REGISTRYINDEX, &raised_key);
-  mb_lua_reserve_raised(L);
+  compat_rawgetp(L, LUA_REGISTRYINDEX,
+      mb_lua_own_key(mb_lua_of(L), &raised_key));
+  mb_lua_reserve_raised(L, lua);
   return true;
 }
 
 mb_status mb_lua_keep_raised(lua_State *L, mb_error *error)
 {
-  compat_rawsetp(L, LUA_REGISTRYINDEX, &raised_key);
+  compat_rawsetp(L, LUA_REGISTRYINDEX,
+      mb_lua_own_key(mb_lua_of(L), &raised_key));
   mb_lua_of(L)->has_raised = true;
   mb_error_fill(error, MB_ENGINE, "a function of the program has failed");
   error->flags |= MB_RAISED;
@@ -164,6 +166,13 @@ INLINE mb_status connect_run(lua_State *L, mb_lua_run *run)
   if (session->closed || mb_conn_borrow(session->conn) != session->borrow)
     return refuse_session(run);
   run->conn = session->conn;
+  if (MB_RARELY(run->lua->task != NULL) &&
+      mb_conn_await_turn(run->conn,
+          session->head.kind == MB_LUA_TRANSACTION ? &session->tx : NULL,
+          &run->error) != MB_OK)
+    return MB_ERROR;
+  if (session->closed || mb_conn_borrow(session->conn) != session->borrow)
+    return refuse_session(run);
   mb_lua_run_hold(run);
   if (MB_RARELY(run->watch.events != 0))
     mb_lua_watch_connected(L, run);

@@ -17,8 +17,8 @@ static bool is_in_transaction(const mb_lua_run *run)
 {
   for (const mb_lua_session *tx = run->lua->transactions; tx != NULL;
        tx = tx->next)
-    if (tx->managed && tx->family == run->session->family &&
-        mb_tx_is_open(&tx->tx))
+    if (tx->managed && tx->task == run->lua->task &&
+        tx->family == run->session->family && mb_tx_is_open(&tx->tx))
       return true;
   return false;
 }
@@ -41,14 +41,14 @@ static mb_status check_transactions(
       "connection outside of it");
 }
 
-/* Whether this program holds a connection of the pool by itself. */
-static bool holds_connection(const mb_lua_run *run)
+/* Whether this task holds all connections of the pool by itself. */
+static bool holds_all(const mb_lua_run *run)
 {
+  int64_t n = 0;
   for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
        lease = lease->next)
-    if (lease->pool == run->session->pool)
-      return true;
-  return false;
+    n += lease->pool == run->session->pool && lease->task == run->lua->task;
+  return n >= mb_pool_settings(run->session->pool)->max;
 }
 
 /* No connection is to be had, and nobody but this program could give one back:
@@ -60,17 +60,24 @@ static mb_status explain_empty(mb_lua_run *run)
     return mb_error_fill(&run->error, MB_USAGE,
         "a transaction or Connection of this program is writing, and this "
         "would wait for it for ever: use that one, or end it first");
-  if (mb_pool_settings(pool)->max == 1 && holds_connection(run))
+  if (mb_pool_settings(pool)->max == 1 && holds_all(run))
     return mb_error_fill(&run->error, MB_USAGE,
         "the only connection is held by a Connection or Transaction of this "
         "program: use that one, or close it first");
   return MB_ERROR;
 }
 
+/* Whether somebody but the caller may have a connection of the pool, and give
+ * it back while he waits. */
+static bool has_others(const mb_lua_run *run)
+{
+  return run->lua->task != NULL || mb_pool_is_named(run->session->pool);
+}
+
 static mb_status acquire(mb_lua_run *run, unsigned flags)
 {
   mb_pool *pool = run->session->pool;
-  if (!mb_pool_is_named(pool))
+  if (!has_others(run))
     flags |= MB_ACQUIRE_ALONE;
   if (run->writes)
     flags |= MB_ACQUIRE_WRITER;
@@ -89,7 +96,8 @@ static bool share(lua_State *L, mb_lua_run *run)
     return false;
   mb_lua_push_known(L, lease);
   const bool alive = !lua_isnil(L, -1);
-  compat_rawsetp(L, LUA_REGISTRYINDEX, run->frame); /* keeps it */
+  compat_rawsetp(L, LUA_REGISTRYINDEX,
+      mb_lua_own_key(run->lua, run->frame)); /* keeps it */
   if (!alive || !mb_lua_lease_holds(lease))
     return false;
   mb_lua_lease_join(run->lua, lease, true);
@@ -115,9 +123,20 @@ static mb_status ask_password(lua_State *L, mb_lua_run *run)
   return status;
 }
 
+/* Tasks beside this one would be held up by all of it. */
+#define COLLECT_LIMIT_NS 1000000
+#define COLLECT_STEP_KB 64
+
 static void collect(lua_State *L, const mb_lua_run *run)
 {
-  lua_gc(L, LUA_GCCOLLECT, 0);
+  if (run->lua->task == NULL) {
+    lua_gc(L, LUA_GCCOLLECT, 0);
+  } else {
+    const int64_t until_ns = mb_now_ns() + COLLECT_LIMIT_NS;
+    while (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KB) == 0 &&
+           mb_now_ns() < until_ns)
+      continue;
+  }
   if (run->lua->has_dropped)
     mb_lua_end_dropped(run->lua);
 }
@@ -151,7 +170,8 @@ static mb_status borrow(lua_State *L, mb_lua_run *run)
   if (!holds && share(L, run))
     return MB_OK;
   /* Others may give something back, but not what this program waits for. */
-  const bool waits = mb_pool_is_named(pool) && !holds;
+  const bool waits =
+      has_others(run) && !holds && !(run->lua->task != NULL && holds_all(run));
   if (acquire(run, waits ? 0 : MB_ACQUIRE_NOW) == MB_OK)
     return MB_OK;
   return waits || error->class != MB_POOL_TIMEOUT ? MB_ERROR

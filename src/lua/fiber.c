@@ -9,16 +9,27 @@
  */
 #include "binding.h"
 
+#include <poll.h>
 #include <string.h>
+
+/* What the Lua side has of a call that waits; it is collected with whoever
+ * waits for it. */
+typedef struct mb_lua_ticket {
+  struct mb_lua_fiber *fiber; /* NULL once the call has ended */
+} mb_lua_ticket;
 
 typedef struct mb_lua_fiber {
   mb_fiber *fiber;
   lua_State *L; /* its own */
-  const void *task; /* that it is a call of */
   mb_lua *lua;
+  const void *task;   /* that it is a call of */
+  const void *handle; /* its first argument */
+  mb_lua_ticket *ticket; /* NULL: nobody waits for it */
   int n;      /* arguments */
   int status; /* of the call */
-  struct mb_lua_fiber *next; /* in the list of those that are free */
+  bool is_left;
+  /* In the list of those that are free, or of those that were left. */
+  struct mb_lua_fiber *next, *prev;
 
   /* While it is left: what is going on there. */
   lua_State *before;
@@ -58,22 +69,29 @@ static void exchange(mb_lua *lua, mb_lua_fiber *fiber)
   SWAP(lua_State *, lua->L, fiber->before);
 }
 
+const void *mb_lua_own_key(const mb_lua *lua, const void *key)
+{
+  const char *own = (const char *)lua->fiber;
+  const uintptr_t first = (uintptr_t)lua->frames;
+  if (own == NULL)
+    return key;
+  return (uintptr_t)key >= first && (uintptr_t)key < first + sizeof lua->frames
+             ? own + 1 + ((uintptr_t)key - first) / sizeof lua->frames[0]
+             : own;
+}
+
 static void work(void *argument)
 {
   mb_lua_fiber *fiber = argument;
   fiber->status = lua_pcall(fiber->L, fiber->n, LUA_MULTRET, 0);
 }
 
-/* A fiber that is free, or a new one. */
-static mb_lua_fiber *take(lua_State *L, mb_lua *lua)
+/* --- Fibers ------------------------------------------------------------- */
+
+static mb_lua_fiber *make(lua_State *L, mb_lua *lua)
 {
   mb_error error;
-  mb_lua_fiber *fiber = lua->free_fibers;
-  if (fiber != NULL) {
-    lua->free_fibers = fiber->next;
-    return fiber;
-  }
-  fiber = compat_newuserdata(L, sizeof *fiber, 1);
+  mb_lua_fiber *fiber = compat_newuserdata(L, sizeof *fiber, 1);
   memset(fiber, 0, sizeof *fiber);
   fiber->lua = lua;
   lua_rawgeti(L, lua_upvalueindex(MB_LUA_METATABLES), MB_LUA_FIBER);
@@ -81,90 +99,233 @@ static mb_lua_fiber *take(lua_State *L, mb_lua *lua)
   fiber->L = lua_newthread(L);
   fiber->before = fiber->L;
   compat_setuservalue(L, -2, 1);
-  /* Kept until the state ends: one that waits may have nobody else. */
-  lua_pushvalue(L, -1);
+  /* Kept until the state ends, under the key of its error: a call that waits
+   * may have nobody else. */
+  compat_rawsetp(L, LUA_REGISTRYINDEX, (const char *)fiber + sizeof *fiber - 1);
+  lua_pushboolean(L, 0);
   compat_rawsetp(L, LUA_REGISTRYINDEX, fiber);
-  lua_pop(L, 1);
   if (mb_fiber_open(&fiber->fiber, &error) != MB_OK)
     (void)mb_lua_fail(L, NULL, &error, NULL, 0);
   return fiber;
 }
 
-/* What start and step give. */
-static int answer(lua_State *L, mb_lua_fiber *fiber, bool ended)
+/* A fiber that is free, or a new one. */
+static mb_lua_fiber *take(lua_State *L, mb_lua *lua)
 {
-  mb_wait wait;
-  if (!ended) {
-    mb_fiber_waits_for(fiber->fiber, &wait);
-    static const char *const words[] = {"r", "r", "w", "rw"};
-    lua_pushlightuserdata(L, fiber);
-    if (wait.fd >= 0)
-      lua_pushinteger(L, wait.fd);
-    else
-      lua_pushnil(L);
-    lua_pushstring(L, words[wait.events & 3u]);
-    if (wait.deadline_ns == MB_NEVER) {
-      lua_pushnil(L);
-    } else {
-      const int64_t left_ns = wait.deadline_ns - mb_now_ns();
-      lua_pushnumber(L, left_ns > 0 ? (lua_Number)left_ns / 1e9 : 0);
-    }
-    return 4;
-  }
-  const int n = lua_gettop(fiber->L);
-  luaL_checkstack(L, n + 1, "too many results");
-  lua_pushboolean(L, fiber->status == LUA_OK);
-  lua_xmove(fiber->L, L, n);
-  fiber->next = fiber->lua->free_fibers;
-  fiber->lua->free_fibers = fiber;
-  return n + 1;
+  if (lua->free_fibers == NULL)
+    return make(L, lua);
+  mb_lua_fiber *fiber = lua->free_fibers;
+  lua->free_fibers = fiber->next;
+  return fiber;
 }
 
-static int go(lua_State *L, mb_lua_fiber *fiber, bool starts)
+static void put_back(mb_lua_fiber *fiber)
+{
+  lua_settop(fiber->L, 0);
+  fiber->next = fiber->lua->free_fibers;
+  fiber->lua->free_fibers = fiber;
+}
+
+/* Its call is left, or goes on. */
+static void note_left(mb_lua_fiber *fiber, bool is_left)
 {
   mb_lua *lua = fiber->lua;
+  if (fiber->is_left == is_left)
+    return;
+  fiber->is_left = is_left;
+  if (is_left) {
+    fiber->prev = NULL;
+    fiber->next = lua->left_fibers;
+    if (fiber->next != NULL)
+      fiber->next->prev = fiber;
+    lua->left_fibers = fiber;
+    return;
+  }
+  if (fiber->prev != NULL)
+    fiber->prev->next = fiber->next;
+  else
+    lua->left_fibers = fiber->next;
+  if (fiber->next != NULL)
+    fiber->next->prev = fiber->prev;
+}
+
+/* Runs it until its call has ended (true), or waits. */
+static bool go(mb_lua_fiber *fiber, bool starts)
+{
+  mb_lua *lua = fiber->lua;
+  mb_lua_fiber *outer = lua->fiber;
+  const void *outer_task = lua->task;
   exchange(lua, fiber);
   lua->fiber = fiber;
+  lua->task = fiber->task;
   const bool ended = starts ? mb_fiber_start(fiber->fiber, work, fiber)
                             : mb_fiber_resume(fiber->fiber);
-  lua->fiber = NULL;
+  lua->fiber = outer;
+  lua->task = outer_task;
   exchange(lua, fiber);
-  return answer(L, fiber, ended);
+  note_left(fiber, !ended);
+  return ended;
+}
+
+/* --- Calls that nobody waits for ---------------------------------------- */
+
+/* How long is waited at a time for one that has to end. */
+#define LOOK_MS 10
+
+/* Waits for what a call waits for, at most so many milliseconds; false: it is
+ * not there. */
+static bool poll_for(const mb_lua_fiber *fiber, int limit_ms)
+{
+  mb_wait wait;
+  mb_fiber_waits_for(fiber->fiber, &wait);
+  struct pollfd fd = {.fd = wait.fd};
+  if (wait.events & MB_READABLE_FD)
+    fd.events |= POLLIN;
+  if (wait.events & MB_WRITABLE_FD)
+    fd.events |= POLLOUT;
+  if (mb_now_ns() >= wait.deadline_ns)
+    return true;
+  return poll(&fd, 1, limit_ms) > 0 || mb_now_ns() >= wait.deadline_ns;
+}
+
+void mb_lua_end_fibers(mb_lua *lua, const void *handle)
+{
+  bool is_used = false;
+  for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
+       fiber = fiber->next)
+    is_used |= fiber->handle == handle;
+  if (!is_used || lua->fiber != NULL)
+    return;
+  while (lua->left_fibers != NULL) {
+    mb_lua_fiber *fiber = lua->left_fibers;
+    mb_fiber_stop(fiber->fiber);
+    while (!go(fiber, false))
+      (void)poll_for(fiber, LOOK_MS);
+    if (fiber->ticket != NULL)
+      fiber->ticket->fiber = NULL;
+    fiber->ticket = NULL;
+    put_back(fiber);
+  }
+}
+
+/* Takes calls on whose tasks were collected a step towards their ends. */
+static void tidy(mb_lua *lua)
+{
+  mb_lua_fiber *next;
+  for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL; fiber = next) {
+    next = fiber->next;
+    if (fiber->ticket == NULL && poll_for(fiber, 0) && go(fiber, false)) {
+      lua->n_orphans--;
+      put_back(fiber);
+    }
+  }
+}
+
+static int ticket_gc(lua_State *L)
+{
+  mb_lua_ticket *ticket = lua_touserdata(L, 1);
+  mb_lua_fiber *fiber = ticket->fiber;
+  if (fiber == NULL)
+    return 0;
+  ticket->fiber = NULL;
+  fiber->ticket = NULL;
+  mb_fiber_stop(fiber->fiber);
+  fiber->lua->n_orphans++;
+  return 0;
+}
+
+/* --- For the Lua side --------------------------------------------------- */
+
+/* Gives what start and step give; the ticket, where there is one yet, is at
+ * index 1. */
+static int answer(lua_State *L, mb_lua_fiber *fiber, bool ended)
+{
+  static const char *const words[] = {"r", "r", "w", "rw"};
+  mb_wait wait;
+  if (ended) {
+    const int n = lua_gettop(fiber->L);
+    if (fiber->ticket != NULL)
+      fiber->ticket->fiber = NULL;
+    fiber->ticket = NULL;
+    luaL_checkstack(L, n + 1, "too many results");
+    lua_pushboolean(L, fiber->status == LUA_OK);
+    lua_xmove(fiber->L, L, n);
+    put_back(fiber);
+    return n + 1;
+  }
+  if (fiber->ticket == NULL) {
+    mb_lua_ticket *ticket = lua_newuserdata(L, sizeof *ticket);
+    ticket->fiber = NULL;
+    lua_rawgeti(L, lua_upvalueindex(MB_LUA_METATABLES), MB_LUA_TICKET);
+    lua_setmetatable(L, -2);
+    ticket->fiber = fiber;
+    fiber->ticket = ticket;
+  } else {
+    lua_pushvalue(L, 1);
+  }
+  mb_fiber_waits_for(fiber->fiber, &wait);
+  if (wait.fd >= 0)
+    lua_pushinteger(L, wait.fd);
+  else
+    lua_pushnil(L);
+  lua_pushstring(L, words[wait.events & 3u]);
+  if (wait.deadline_ns == MB_NEVER) {
+    lua_pushnil(L);
+  } else {
+    const int64_t left_ns = wait.deadline_ns - mb_now_ns();
+    lua_pushnumber(L, left_ns > 0 ? (lua_Number)left_ns / 1e9 : 0);
+  }
+  return 4;
 }
 
 /* start(task, fn, …): calls fn for the task, a coroutine.  true and its
- * results, or false and its error, or, when it has to wait: something for step,
+ * results, or false and its error, or, when it has to wait: a ticket for step,
  * a file descriptor or nil, "r", "w" or "rw", and the seconds until it has to
  * be stepped at the latest, or nil. */
 int mb_lua_start(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
   const int n = lua_gettop(L) - 1;
+  if (lua->n_orphans > 0)
+    tidy(lua);
   mb_lua_fiber *fiber = take(L, lua);
-  luaL_checkstack(fiber->L, n, "too many arguments");
+  if (!lua_checkstack(fiber->L, n)) {
+    put_back(fiber);
+    return luaL_error(L, "too many arguments");
+  }
   fiber->task = lua_topointer(L, 1);
+  fiber->handle = lua_touserdata(L, 3);
   fiber->n = n - 1;
+  lua_settop(L, n + 1);
   lua_xmove(L, fiber->L, n);
-  return go(L, fiber, true);
+  mb_fiber_set_task(fiber->fiber, fiber->task);
+  return answer(L, fiber, go(fiber, true));
 }
 
-/* step(what start gave): the same once more. */
+static mb_lua_fiber *check_ticket(lua_State *L)
+{
+  const mb_lua_ticket *ticket = lua_touserdata(L, 1);
+  if (ticket == NULL || ticket->fiber == NULL)
+    (void)mb_lua_usage(L, "the call has ended");
+  return ticket->fiber;
+}
+
+/* step(ticket): the same once more. */
 int mb_lua_step(lua_State *L)
 {
-  mb_lua_fiber *fiber = lua_touserdata(L, 1);
-  lua_settop(L, 0);
-  return go(L, fiber, false);
+  mb_lua_fiber *fiber = check_ticket(L);
+  lua_settop(L, 1);
+  return answer(L, fiber, go(fiber, false));
 }
 
-/* abandon(what start gave): nobody wants it any more.  It is ended as soon as
- * that can be had, and has to be stepped until it has ended; gives what step
- * gives. */
+/* abandon(ticket): nobody wants it any more.  It ends as soon as that can be
+ * had, and has to be stepped until then; gives what step gives. */
 int mb_lua_abandon(lua_State *L)
 {
-  mb_lua_fiber *fiber = lua_touserdata(L, 1);
-  lua_settop(L, 0);
+  mb_lua_fiber *fiber = check_ticket(L);
+  lua_settop(L, 1);
   mb_fiber_stop(fiber->fiber);
-  return go(L, fiber, false);
+  return answer(L, fiber, go(fiber, false));
 }
 
 /* is_inside(): whether the caller is part of a call that may be left. */
@@ -198,6 +359,11 @@ static int fiber_gc(lua_State *L)
   fiber->fiber = NULL;
   return 0;
 }
+
+const luaL_Reg mb_lua_ticket_meta[] = {
+    {"__gc", ticket_gc},
+    {NULL, NULL},
+};
 
 const luaL_Reg mb_lua_fiber_meta[] = {
     {"__gc", fiber_gc},

@@ -17,6 +17,7 @@ extern const luaL_Reg mb_lua_statement_meta[];
 extern const luaL_Reg mb_lua_rows_methods[];
 extern const luaL_Reg mb_lua_rows_meta[];
 extern const luaL_Reg mb_lua_fiber_meta[];
+extern const luaL_Reg mb_lua_ticket_meta[];
 extern const luaL_Reg mb_lua_cancellation_methods[];
 extern const luaL_Reg mb_lua_cancellation_meta[];
 

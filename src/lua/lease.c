@@ -39,7 +39,8 @@ mb_lua_lease *mb_lua_push_lease(
   *lease = (mb_lua_lease){.conn = conn,
       .borrow = mb_conn_borrow(conn),
       .pool = origin->pool,
-      .origin = origin};
+      .origin = origin,
+      .task = mb_lua_of(L)->task};
   mb_lua_know(L, lease, -1);
   return lease;
 }
@@ -123,8 +124,8 @@ mb_lua_lease *mb_lua_find_lease(
 {
   mb_lua_lease *found = NULL;
   for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
-    if (lease->pool == pool && lease->rows == lease->users &&
-        mb_lua_lease_holds(lease) &&
+    if (lease->pool == pool && lease->task == lua->task &&
+        lease->rows == lease->users && mb_lua_lease_holds(lease) &&
         (found == NULL || (writes && mb_conn_is_writer(lease->conn))))
       found = lease;
   return found;
@@ -134,6 +135,7 @@ mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run)
 {
   if (run->shared == NULL)
     return mb_lua_push_lease(L, run->session->origin, run->conn);
-  compat_rawgetp(L, LUA_REGISTRYINDEX, run->frame);
+  compat_rawgetp(L, LUA_REGISTRYINDEX,
+      mb_lua_own_key(run->lua, run->frame));
   return run->shared;
 }

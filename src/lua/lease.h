@@ -21,6 +21,7 @@ typedef struct mb_lua_lease {
   uint64_t borrow;
   mb_pool *pool;                       /* borrowed from the users */
   const struct mb_lua_session *origin; /* theirs */
+  const void *task;                    /* that borrowed it */
   unsigned users;
   unsigned rows;                    /* of these */
   struct mb_lua_lease *next, *prev; /* in mb_lua.leases while there are users */
@@ -44,7 +45,7 @@ void mb_lua_lease_leave(
 /* Rolls back what was collected on connections that others still hold: nobody
  * else can, and somebody may wait for what it has locked. */
 void mb_lua_end_dropped(struct mb_lua *lua);
-/* A lease that is held by rows alone, or NULL. */
+/* A lease of the running task that is held by rows alone, or NULL. */
 mb_lua_lease *mb_lua_find_lease(
     const struct mb_lua *lua, const mb_pool *pool, bool writes);
 

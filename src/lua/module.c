@@ -298,6 +298,9 @@ static void make_handles(lua_State *L, int first)
   set_functions(L, mb_lua_fiber_meta, first);
   lua_rawseti(L, first + MB_LUA_METATABLES - MB_LUA_STATE, MB_LUA_FIBER);
   lua_newtable(L);
+  set_functions(L, mb_lua_ticket_meta, first);
+  lua_rawseti(L, first + MB_LUA_METATABLES - MB_LUA_STATE, MB_LUA_TICKET);
+  lua_newtable(L);
   for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++) {
     lua_newtable(L); /* the metatable */
     set_functions(L, handles[i].meta, first);
@@ -361,7 +364,7 @@ int luaopen_moonbase_core(lua_State *L)
   lua_pushvalue(L, MB_LUA_HELPERS);
   set_functions(L, kept, 1);
   lua_pop(L, 1);
-  mb_lua_reserve_raised(L);
+  mb_lua_reserve_raised(L, lua_touserdata(L, MB_LUA_STATE));
 
   lua_pushliteral(L, MB_VERSION);
   lua_setfield(L, -2, "version");
