@@ -114,12 +114,18 @@ static mb_status wait_for_turn(mb_conn *conn, uint32_t depth, mb_error *error)
   const int64_t deadline_ns =
       mb__deadline_ns(pool->connector->settings.acquire_timeout_ns);
   bool in_time = true;
+  bool stopped = false;
   (void)pthread_mutex_lock(&pool->lock);
   conn->n_turns++;
-  while (in_time && mb_conn_borrow(conn) == borrow && is_taken(conn, depth))
+  while (in_time && !stopped && mb_conn_borrow(conn) == borrow &&
+         is_taken(conn, depth)) {
     in_time = mb__condition_wait(&conn->turn, &pool->lock, deadline_ns);
+    stopped = mb__fiber_take_stop();
+  }
   conn->n_turns--;
   (void)pthread_mutex_unlock(&pool->lock);
+  if (stopped)
+    return mb__fiber_refuse(error);
   if (in_time || !is_taken(conn, depth))
     return MB_OK;
   return mb__host.fail(error, MB_POOL_TIMEOUT,

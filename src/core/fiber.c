@@ -222,6 +222,12 @@ bool mb__fiber_take_stop(void)
   return stopped;
 }
 
+mb_status mb__fiber_refuse(mb_error *error)
+{
+  return mb__host.fail(
+      error, MB_CANCELED, "cancelled: nobody waits for it any more");
+}
+
 void mb_fiber_waits_for(const mb_fiber *fiber, mb_wait *out)
 {
   *out = fiber->wait;
@@ -358,9 +364,8 @@ bool mb__fiber_sleep(int64_t deadline_ns)
 {
   mb_fiber *fiber = mb__fiber_running();
   struct pollfd woken = {.fd = fiber->wake[0], .events = POLLIN};
-  const bool early = mb__fiber_poll(&woken, 1, deadline_ns) > 0 ||
-                     mb__host.now_ns() < deadline_ns;
-  return early && !mb__fiber_take_stop();
+  return mb__fiber_poll(&woken, 1, deadline_ns) > 0 ||
+         mb__host.now_ns() < deadline_ns;
 }
 
 void mb__fiber_wake(const mb__sleeper *sleeper)

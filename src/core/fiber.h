@@ -23,6 +23,8 @@ const void *mb__fiber_task(void);
 
 /* Whether the work that runs was stopped by mb_fiber_stop; true once. */
 bool mb__fiber_take_stop(void);
+/* What a wait that was stopped fails with; answers MB_ERROR. */
+mb_status mb__fiber_refuse(mb_error *error);
 
 /* Somebody who waits for a condition on a fiber; on its stack. */
 typedef struct mb__sleeper {

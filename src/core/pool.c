@@ -213,6 +213,10 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
     (void)mb__cancellation_fail(cancellation, own->error);
     return false;
   }
+  if (mb__fiber_take_stop()) {
+    (void)mb__fiber_refuse(own->error);
+    return false;
+  }
   /* What is not lent comes back, or makes room, without a borrower; so does
    * what another thread is tidying. */
   if ((flags & MB_ACQUIRE_NOW) && pool->n_tidying == 0 &&

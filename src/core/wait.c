@@ -82,6 +82,7 @@ static unsigned wait_for_something(mb_conn *conn)
     int expected = MB_GO_ON;
     (void)atomic_compare_exchange_strong(
         &conn->op.stop, &expected, MB_STOP_CANCEL);
+    conn->op.bounded = true; /* the next one goes by its own */
   }
   if (n_ready <= 0 || fds[0].revents == 0)
     return 0;

@@ -76,6 +76,10 @@ static bool wait_locked(mb_pool *pool, mb__place_waiter *own,
     (void)mb__cancellation_fail(cancellation, error);
     return false;
   }
+  if (mb__fiber_take_stop()) {
+    (void)mb__fiber_refuse(error);
+    return false;
+  }
   if (op != NULL && mb_op_stopped(&mb__host, op)) {
     mb__host.fail(error, MB_TIMEOUT,
         "the time was over before it was this one's turn to write");

@@ -28,6 +28,7 @@ typedef struct mb_lua_fiber {
   int n;      /* arguments */
   int status; /* of the call */
   bool is_left;
+  bool is_news; /* that nobody waits for it: it has not been told */
   /* In the list of those that are free, or of those that were left. */
   struct mb_lua_fiber *next, *prev;
 
@@ -188,24 +189,16 @@ static bool poll_for(const mb_lua_fiber *fiber, int limit_ms)
   return poll(&fd, 1, limit_ms) > 0 || mb_now_ns() >= wait.deadline_ns;
 }
 
-void mb_lua_end_fibers(mb_lua *lua, const void *handle)
+/* Nobody waits for it any more. */
+static void orphan(mb_lua_fiber *fiber)
 {
-  bool is_used = false;
-  for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
-       fiber = fiber->next)
-    is_used |= fiber->handle == handle;
-  if (!is_used || lua->fiber != NULL)
+  if (fiber->ticket == NULL)
     return;
-  while (lua->left_fibers != NULL) {
-    mb_lua_fiber *fiber = lua->left_fibers;
-    mb_fiber_stop(fiber->fiber);
-    while (!go(fiber, false))
-      (void)poll_for(fiber, LOOK_MS);
-    if (fiber->ticket != NULL)
-      fiber->ticket->fiber = NULL;
-    fiber->ticket = NULL;
-    put_back(fiber);
-  }
+  fiber->ticket->fiber = NULL;
+  fiber->ticket = NULL;
+  fiber->lua->n_orphans++;
+  fiber->is_news = true;
+  mb_fiber_stop(fiber->fiber);
 }
 
 /* Takes calls on whose tasks were collected a step towards their ends. */
@@ -214,23 +207,43 @@ static void tidy(mb_lua *lua)
   mb_lua_fiber *next;
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL; fiber = next) {
     next = fiber->next;
-    if (fiber->ticket == NULL && poll_for(fiber, 0) && go(fiber, false)) {
+    if (fiber->ticket != NULL || !(fiber->is_news || poll_for(fiber, 0)))
+      continue;
+    fiber->is_news = false;
+    if (go(fiber, false)) {
       lua->n_orphans--;
       put_back(fiber);
     }
   }
 }
 
+static void end_all(mb_lua *lua)
+{
+  for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
+       fiber = fiber->next)
+    orphan(fiber);
+  /* They may wait for each other. */
+  while (lua->left_fibers != NULL) {
+    (void)poll_for(lua->left_fibers, LOOK_MS);
+    tidy(lua);
+  }
+}
+
+void mb_lua_end_fibers(mb_lua *lua, const void *handle)
+{
+  bool is_used = false;
+  for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
+       fiber = fiber->next)
+    is_used |= fiber->handle == handle;
+  if (is_used && lua->fiber == NULL)
+    end_all(lua);
+}
+
 static int ticket_gc(lua_State *L)
 {
   mb_lua_ticket *ticket = lua_touserdata(L, 1);
-  mb_lua_fiber *fiber = ticket->fiber;
-  if (fiber == NULL)
-    return 0;
-  ticket->fiber = NULL;
-  fiber->ticket = NULL;
-  mb_fiber_stop(fiber->fiber);
-  fiber->lua->n_orphans++;
+  if (ticket->fiber != NULL)
+    orphan(ticket->fiber);
   return 0;
 }
 
@@ -315,6 +328,8 @@ int mb_lua_step(lua_State *L)
 {
   mb_lua_fiber *fiber = check_ticket(L);
   lua_settop(L, 1);
+  if (fiber->lua->n_orphans > 0)
+    tidy(fiber->lua);
   return answer(L, fiber, go(fiber, false));
 }
 
@@ -355,6 +370,8 @@ int mb_lua_scheduler(lua_State *L)
 static int fiber_gc(lua_State *L)
 {
   mb_lua_fiber *fiber = lua_touserdata(L, 1);
+  if (fiber->is_left)
+    end_all(fiber->lua); /* the state is closing */
   mb_fiber_close(fiber->fiber);
   fiber->fiber = NULL;
   return 0;
