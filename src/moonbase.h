@@ -401,6 +401,8 @@ void mb_conn_on_event(mb_conn *conn,
  * error, which each call has its own of.
  */
 void mb_conn_set_blocking(mb_conn *conn, bool blocking);
+/* Whether its driver knows no other way than to block. */
+bool mb_conn_blocks(const mb_conn *conn);
 void mb_conn_wait(const mb_conn *conn, mb_wait *out);
 MB_CHECKED mb_status mb_conn_resume(
     mb_conn *conn, unsigned ready, mb_error *error);
@@ -573,6 +575,12 @@ void mb_cursor_open(mb_cursor *cursor, mb_stmt *stmt);
 /* As mb_stmt_fetch.  MB_USAGE: the rows are gone. */
 MB_CHECKED mb_status mb_cursor_fetch(
     mb_cursor *cursor, const mb_value **row, mb_error *error);
+/* Whether a fetch would need no database. */
+bool mb_cursor_is_ready(const mb_cursor *cursor);
+/* The same on a connection that blocks; where the row is not in memory, as many
+ * as come within the limits are read there. */
+MB_CHECKED mb_status mb_cursor_fetch_ahead(mb_cursor *cursor, size_t rows,
+    size_t bytes, int64_t limit_ns, const mb_value **row, mb_error *error);
 /* As mb_stmt_next_result; shape and n_columns are those of the result. */
 MB_CHECKED mb_status mb_cursor_next_result(mb_cursor *cursor, mb_error *error);
 /* Lets go, and leaves the run, if it still goes on, to be ended before anything

@@ -16,6 +16,7 @@ local suggest = require "moonbase.suggest"
 local scheduler = {}
 
 local start, step, abandon, is_inside = core.start, core.step, core.abandon, core.is_inside
+local must_wait = core.must_wait
 local running = coroutine.running
 
 local known = { auto = true, blocking = true, cqueues = true, copas = true, luv = true,
@@ -67,6 +68,20 @@ local function waiting(call)
   end
 end
 
+-- The same for one that reads a row: it tries by itself first.
+local function fetching(call)
+  local function judge(x, first, ...)
+    if first ~= must_wait then return first, ... end
+    local own = find(x)
+    local task, message = own.task()
+    if task then return continue(own.wait, start(task, call, x)) end
+    if task == false then errors.usage("%s", message) end
+    core.block(x)
+    return call(x)
+  end
+  return function(x) return judge(x, call(x)) end
+end
+
 -- A function of C's that never waits, and wants to know the task behind its handle.
 local function of_task(call)
   return function(x)
@@ -85,7 +100,7 @@ local methods = {
     .. "query_value query_values quote",
   Statement = "columns exec parameters query query_all query_column query_row query_value "
     .. "query_values",
-  Rows = "all close next next_result",
+  Rows = "all close next_result",
 }
 local functions = "batch_add batch_end batch_send batch_take begin capability close_connection "
   .. "close_database collect command commit control insert_rows places quote rollback sleep "
@@ -109,9 +124,10 @@ local function install()
   core.current = of_task(core.current)
   core.methods.Database.current = core.current
   local rows = core.metatables[core.kind_of.Rows]
-  rows.__call = waiting(rows.__call)
+  rows.__call = fetching(rows.__call)
+  core.methods.Rows.next = fetching(core.methods.Rows.next)
   if rows.__close then rows.__close = waiting(rows.__close) end
-  core.helpers.next_tuple = waiting(core.helpers.next_tuple)
+  core.helpers.next_tuple = fetching(core.helpers.next_tuple)
 end
 
 -- --- Which one -------------------------------------------------------------------

@@ -33,6 +33,11 @@ void mb_conn_unref(mb_conn *conn)
   mb__host.release(conn);
 }
 
+bool mb_conn_blocks(const mb_conn *conn)
+{
+  return conn->driver->resume == NULL;
+}
+
 bool mb_conn_is_writer(const mb_conn *conn)
 {
   return conn->has_place;

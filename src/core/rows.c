@@ -275,6 +275,39 @@ mb_status mb_cursor_finish(mb_cursor *cursor, mb_error *error)
 }
 /* --- Rows in memory ----------------------------------------------------- */
 
+/* The error behind rows that were read for later is raised when its turn has
+ * come; only a connection that is lost concerns everybody at once. */
+static mb_status keep_error(mb_stmt *stmt, mb_error *error)
+{
+  mb_conn *conn = stmt->conn;
+  mb__stmt_in_own_words(stmt, error);
+  mb__tx_follow(conn, error);
+  stmt->late = mb__host.allocate(sizeof *error);
+  if (stmt->late != NULL)
+    *stmt->late = *error;
+  else
+    stmt->lost = true;
+  mb__stmt_leave_driver(stmt);
+  return conn->dead ? MB_ERROR : MB_OK;
+}
+
+/* What a row that is read for later has come to. */
+static mb_status keep_for_later(
+    mb_stmt *stmt, mb_status status, size_t *bytes, mb_error *error)
+{
+  if (status == MB_ERROR)
+    return keep_error(stmt, error);
+  if (status == MB_DONE) {
+    stmt->at_end = stmt->spool == NULL && !stmt->result.more_results;
+    return end_fetch(stmt, status, error);
+  }
+  if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns, bytes,
+          error) == MB_OK)
+    return MB_OK;
+  lose_row(stmt);
+  return MB_ERROR;
+}
+
 /* Reads on into memory, until a limit or the end. */
 static mb_status prefetch_step(mb_conn *conn, void *argument, mb_error *error)
 {
@@ -323,6 +356,60 @@ mb_status mb_stmt_prefetch(
   return mb__conn_run(conn, prefetch_step, stmt, error);
 }
 
+/* The same for rows that are being read: what comes behind them comes when its
+ * turn has come. */
+static mb_status ahead_step(mb_conn *conn, void *argument, mb_error *error)
+{
+  mb_stmt *stmt = argument;
+  mb_status status = MB_ROW;
+
+  MB_TASK_BEGIN(stmt->at);
+  do {
+    if (mb__conn_proceed(conn, error) != MB_OK) {
+      if (stmt->spool == NULL)
+        mb__stmt_abandon(stmt);
+      MB_TASK_LEAVE(stmt->at, stmt->spool == NULL ? MB_ERROR : MB_ROW);
+    }
+    MB_TASK_AWAIT(stmt->at, status, conn, start_fetch(stmt, error));
+    if (keep_for_later(stmt, status, &stmt->prefetch.bytes, error) ==
+            MB_ERROR &&
+        stmt->late == NULL && !stmt->lost)
+      MB_TASK_LEAVE(stmt->at, MB_ERROR);
+    stmt->prefetch.rows--;
+  } while (status == MB_ROW && stmt->prefetch.rows > 0 &&
+           stmt->prefetch.bytes < stmt->prefetch.bytes_max &&
+           mb__host.now_ns() < stmt->prefetch.until_ns);
+  MB_TASK_END(stmt->at);
+  return status == MB_ERROR ? MB_ROW : status;
+}
+
+bool mb_cursor_is_ready(const mb_cursor *cursor)
+{
+  const mb_stmt *stmt = cursor->stmt;
+  return cursor->conn == NULL || !is_on(cursor) || !stmt->at_driver ||
+         stmt->result_ended ||
+         (stmt->spool != NULL && !mb__spool_is_empty(stmt->spool));
+}
+
+mb_status mb_cursor_fetch_ahead(mb_cursor *cursor, size_t rows, size_t bytes,
+    int64_t limit_ns, const mb_value **row, mb_error *error)
+{
+  mb_stmt *stmt = cursor->stmt;
+  if (mb_cursor_is_ready(cursor))
+    return mb_cursor_fetch(cursor, row, error);
+  mb_spool_free(stmt->spool);
+  stmt->spool = NULL;
+  if (mb__conn_enter(stmt->conn, error) != MB_OK ||
+      mb__stmt_bound_fetch(stmt, error) != MB_OK)
+    return MB_ERROR;
+  stmt->prefetch.rows = rows;
+  stmt->prefetch.bytes = 0;
+  stmt->prefetch.bytes_max = bytes;
+  stmt->prefetch.until_ns = mb__host.now_ns() + limit_ns;
+  const mb_status status = mb__conn_run(stmt->conn, ahead_step, stmt, error);
+  return status == MB_ERROR ? MB_ERROR : mb_cursor_fetch(cursor, row, error);
+}
+
 mb_spool *mb_stmt_take_spool(mb_stmt *stmt)
 {
   mb_spool *spool = stmt->spool;
@@ -330,40 +417,6 @@ mb_spool *mb_stmt_take_spool(mb_stmt *stmt)
   if (!stmt->at_driver && stmt->late == NULL)
     stop(stmt);
   return spool;
-}
-
-/* The error behind rows that were read for later is raised when its turn has
- * come; only a connection that is lost concerns everybody at once. */
-static mb_status keep_error(mb_stmt *stmt, mb_error *error)
-{
-  mb_conn *conn = stmt->conn;
-  mb__stmt_in_own_words(stmt, error);
-  mb__tx_follow(conn, error);
-  stmt->late = mb__host.allocate(sizeof *error);
-  if (stmt->late != NULL)
-    *stmt->late = *error;
-  else
-    stmt->lost = true;
-  mb__stmt_leave_driver(stmt);
-  return conn->dead ? MB_ERROR : MB_OK;
-}
-
-/* What a row that is read for later has come to. */
-static mb_status keep_for_later(
-    mb_stmt *stmt, mb_status status, mb_error *error)
-{
-  size_t ignored = 0;
-  if (status == MB_ERROR)
-    return keep_error(stmt, error);
-  if (status == MB_DONE) {
-    stmt->at_end = stmt->spool == NULL && !stmt->result.more_results;
-    return end_fetch(stmt, status, error);
-  }
-  if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns, &ignored,
-          error) == MB_OK)
-    return MB_OK;
-  lose_row(stmt);
-  return MB_ERROR;
 }
 
 mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error)
@@ -376,7 +429,8 @@ mb_status mb__stmt_spool_all(mb_conn *conn, mb_error *error)
       MB_TASK_LEAVE(conn->settling.at, MB_ERROR);
     MB_TASK_AWAIT(conn->settling.at, status, conn,
         start_fetch(conn->settling.stmt, error));
-    if (keep_for_later(conn->settling.stmt, status, error) == MB_ERROR)
+    if (keep_for_later(conn->settling.stmt, status,
+            &conn->settling.stmt->prefetch.bytes, error) == MB_ERROR)
       MB_TASK_LEAVE(conn->settling.at, MB_ERROR);
   }
   if (mb__conn_is_occupied(conn))

@@ -114,6 +114,11 @@ mb_status mb__spool_add(mb_spool **spool, const mb_value *row, size_t n_columns,
   return MB_OK;
 }
 
+bool mb__spool_is_empty(const mb_spool *spool)
+{
+  return spool->first == NULL;
+}
+
 const mb_value *mb_spool_next(mb_spool *spool)
 {
   mb__host.release(spool->given);

@@ -67,6 +67,7 @@ struct mb_stmt {
   } many;
   struct {
     size_t rows, bytes, bytes_max;
+    int64_t until_ns;
   } prefetch;
 
   /* The text. */
@@ -169,6 +170,9 @@ MB_CHECKED mb_status mb__stmt_answered(
     mb_stmt *stmt, mb_status status, mb_error *error);
 
 /* --- spool.c ------------------------------------------------------------ */
+
+/* Whether all its rows were given. */
+bool mb__spool_is_empty(const mb_spool *spool);
 
 /* Adds a copy of row.  *spool is made at the first row.  *bytes is raised by
  * what it took. */

@@ -308,6 +308,9 @@ typedef struct mb_lua_rows {
   unsigned n_pushed; /* rows, as far as it matters for that */
   bool pushing;      /* a row is being handed out, or an error has ended that */
   bool ended;        /* all rows were given */
+  bool of_task;      /* a task has made them: they do not block */
+  bool pending;      /* a fetch is under way, to be gone on with on a fiber */
+  const mb_value *row; /* what that fetch gives */
   bool closed;       /* by the user */
   int64_t count;     /* rows given, for tuples */
   mb_lua_watch *watch; /* beside it; NULL: it is not observed, or was told of */

@@ -63,6 +63,7 @@ int mb_lua_control(lua_State *L);
 /* rows.c */
 int mb_lua_next_tuple(lua_State *L);
 int mb_lua_returns_errors(lua_State *L);
+int mb_lua_block(lua_State *L);
 /* statement.c */
 int mb_lua_prepare(lua_State *L);
 int mb_lua_source(lua_State *L);

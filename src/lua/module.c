@@ -136,6 +136,7 @@ static const luaL_Reg functions[] = {
     {"batch_take", mb_lua_batch_take},
     {"begin", mb_lua_begin},
     {"caller", mb_lua_caller},
+    {"block", mb_lua_block},
     {"cancellation", mb_lua_cancellation_open},
     {"capability", mb_lua_capability},
     {"check_session", core_check_session},
@@ -374,5 +375,7 @@ int luaopen_moonbase_core(lua_State *L)
   lua_setfield(L, -2, "has_integers");
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
+  lua_pushlightuserdata(L, (void *)(uintptr_t)&mb_lua_mark);
+  lua_setfield(L, -2, "must_wait");
   return 1;
 }

@@ -33,6 +33,7 @@ static void attach(lua_State *L, mb_lua_run *run, mb_lua_rows *rows)
   compat_setuservalue(L, handle, MB_LUA_EXTRA);
   rows->shape = mb_stmt_shape(stmt);
   rows->n_columns = mb_stmt_result(stmt)->n_columns;
+  rows->of_task = run->lua->task != NULL;
 }
 
 /* Hands the run, and a part in its borrow, to the rows on the top. */

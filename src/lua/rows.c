@@ -51,6 +51,18 @@ static void close_now(lua_State *L, mb_lua *lua, mb_lua_rows *rows)
 
 /* --- Reading ------------------------------------------------------------ */
 
+/* What a fiber reads ahead where the database blocks. */
+#define AHEAD_ROWS 64
+#define AHEAD_BYTES 65536
+#define AHEAD_NS 200000
+
+/* What tells the Lua side that a fiber has to go on. */
+static int give_wait(lua_State *L)
+{
+  lua_pushlightuserdata(L, (void *)(uintptr_t)&mb_lua_mark);
+  return 1;
+}
+
 static inline mb_lua_rows *check_rows(lua_State *L, mb_lua *lua)
 {
   mb_lua_head *head = mb_lua_called(L, lua);
@@ -75,17 +87,49 @@ static mb_status fetch_elsewhere(
   return MB_ERROR;
 }
 
+/* Of rows that do not block: MB_WAIT where a fiber has to go on. */
+static mb_status try_fetch(
+    const mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
+{
+  mb_conn *conn = rows->cursor.conn;
+  mb_status status = MB_WAIT;
+  if (rows->pending) {
+    rows->pending = false;
+    status = mb_conn_resume(conn, 0, error);
+    *row = rows->row;
+    return status;
+  }
+  if (mb_cursor_is_ready(&rows->cursor))
+    return mb_cursor_fetch(&rows->cursor, row, error);
+  if (mb_conn_blocks(conn))
+    return lua->fiber == NULL ? MB_WAIT
+                              : mb_cursor_fetch_ahead(&rows->cursor, AHEAD_ROWS,
+                                    AHEAD_BYTES, AHEAD_NS, row, error);
+  if (lua->fiber != NULL)
+    return mb_cursor_fetch(&rows->cursor, row, error);
+  if (rows->watch != NULL)
+    return MB_WAIT;
+  mb_conn_set_blocking(conn, false);
+  status = mb_cursor_fetch(&rows->cursor, &rows->row, error);
+  mb_conn_set_blocking(conn, true);
+  rows->pending = status == MB_WAIT;
+  *row = rows->row;
+  return status;
+}
+
 static inline mb_status fetch(
     mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
 {
   if (rows->cursor.conn == NULL)
     return fetch_elsewhere(lua, rows, row, error);
   const int64_t since_ns = rows->watch != NULL ? mb_now_ns() : 0;
-  const mb_status status = mb_cursor_fetch(&rows->cursor, row, error);
+  const mb_status status = MB_RARELY(rows->of_task)
+                               ? try_fetch(lua, rows, row, error)
+                               : mb_cursor_fetch(&rows->cursor, row, error);
   if (rows->watch != NULL)
     rows->watch->server_ns += mb_now_ns() - since_ns;
-  if (status == MB_ROW)
-    return MB_ROW;
+  if (status == MB_ROW || status == MB_WAIT)
+    return status;
   if (status == MB_ERROR)
     rows->closed = error->class == MB_USAGE;
   if (status == MB_ERROR || !mb_stmt_result(rows->cursor.stmt)->more_results)
@@ -290,7 +334,7 @@ __attribute__((always_inline)) static inline mb_status push_next(
     return push_fetched(L, lua, rows, error);
   const int64_t since_ns = mb_now_ns();
   const mb_status status = push_fetched(L, lua, rows, error);
-  if (rows->watch != NULL)
+  if (rows->watch != NULL && status != MB_WAIT)
     note_fetch(L, lua, rows, since_ns, status, error);
   return status;
 }
@@ -301,9 +345,10 @@ static int rows_call(lua_State *L)
   mb_error error;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = check_rows(L, lua);
-  if (push_next(L, lua, rows, &error) == MB_ERROR)
+  const mb_status status = push_next(L, lua, rows, &error);
+  if (status == MB_ERROR)
     return mb_lua_fail(L, NULL, &error, rows->pool, 0);
-  return 1;
+  return MB_RARELY(status == MB_WAIT) ? give_wait(L) : 1;
 }
 
 static int rows_next(lua_State *L)
@@ -311,9 +356,10 @@ static int rows_next(lua_State *L)
   mb_error error;
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_rows *rows = check_rows(L, lua);
-  if (push_next(L, lua, rows, &error) == MB_ERROR)
+  const mb_status status = push_next(L, lua, rows, &error);
+  if (status == MB_ERROR)
     return mb_lua_fail(L, &rows->config, &error, rows->pool, 0);
-  return 1;
+  return MB_RARELY(status == MB_WAIT) ? give_wait(L) : 1;
 }
 
 /* n, value, value, …: n counts, so that a NULL in the first column does not end
@@ -327,6 +373,8 @@ int mb_lua_next_tuple(lua_State *L)
   mb_lua_rows *rows = check_rows(L, lua);
   const int64_t since_ns = rows->watch != NULL ? mb_now_ns() : 0;
   const mb_status status = fetch(lua, rows, &row, &error);
+  if (MB_RARELY(status == MB_WAIT))
+    return give_wait(L);
   if (status != MB_ROW && rows->watch != NULL)
     note_fetch(L, lua, rows, since_ns, status, &error);
   if (status == MB_ERROR)
@@ -475,6 +523,14 @@ static int rows_next_result(lua_State *L)
   rows->ended = !more;
   lua_pushboolean(L, more);
   return 1;
+}
+
+/* block(rows): they are read by a program that blocks from here on. */
+int mb_lua_block(lua_State *L)
+{
+  mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
+  rows->of_task = rows->pending;
+  return 0;
 }
 
 /* returns_errors(rows): they give nil and the error. */
