@@ -120,7 +120,7 @@ local function wait_for_new(state, member, conn)
       error(errors.new("ConnectivityError", "the replica has not replayed what was written", nil,
         1), 0)
     end
-    core.sleep(pause)
+    core.pause(x, pause)
     pause = math.min(2 * pause, longest_pause)
   end
 end
@@ -340,7 +340,7 @@ local function wait_for_one(state, position, call)
       if core.now() >= member.retry_at then waiting[#waiting + 1] = member end
     end
     if not waiting[1] then return nil end
-    core.sleep(pause)
+    core.pause(state.primary, pause)
     pause = math.min(2 * pause, longest_pause)
     local results = try_all(state, waiting, position, call)
     if results then return results end

@@ -103,7 +103,7 @@ local methods = {
   Rows = "all close next_result",
 }
 local functions = "batch_add batch_end batch_send batch_take begin capability close_connection "
-  .. "close_database collect command commit control insert_rows places quote rollback sleep "
+  .. "close_database collect command commit control insert_rows pause places quote rollback "
   .. "takes_batches text"
 
 -- Has calls look for a scheduler; until somebody asks for one they need not.
@@ -167,6 +167,11 @@ local function of_program(given)
     end,
     wait = given.wait,
   }
+end
+
+-- Called by the binding in coroutines.
+function core.helpers.look_for_scheduler()
+  if package.loaded.cqueues then install() end
 end
 
 --- The scheduler of a new handle, from its option; nil: the default.

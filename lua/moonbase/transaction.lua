@@ -307,7 +307,7 @@ local function attempt_often(x, fn, options, limits)
   end
   local function results(done, ...)
     if done then return ... end
-    core.sleep(random() * math.min(longest_pause, first_pause * 2 ^ (number - 1)))
+    core.pause(x, random() * math.min(longest_pause, first_pause * 2 ^ (number - 1)))
     number = number + 1
     return results(try())
   end

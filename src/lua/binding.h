@@ -87,6 +87,7 @@ typedef struct mb_lua {
   struct mb_lua_session *transactions; /* open ones, the latest first */
   const mb_lua_calling *calling;       /* the innermost, or NULL */
   mb_conn *expanding; /* of the statement whose fragments are being joined */
+  const lua_State *looked_in; /* where a scheduler was looked for last */
   lua_State *main; /* the main coroutine, or the one that loaded the module */
   mb_lua_anchor *anchor; /* NULL: no database holds a callback */
   mb_lua_frame frames[MB_LUA_FRAMES];

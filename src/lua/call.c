@@ -60,8 +60,22 @@ void *mb_lua_new(lua_State *L, mb_lua_kind kind, size_t size, int n)
   return head;
 }
 
+/* A coroutine that is new here may be that of a scheduler which was loaded
+ * after the databases were opened. */
+static void look_for_scheduler(lua_State *L, mb_lua *lua)
+{
+  lua->looked_in = L;
+  if (L == lua->main || lua->fiber != NULL)
+    return;
+  mb_lua_helper(L, "look_for_scheduler");
+  if (!mb_lua_pcall(L, lua, 0, 0))
+    lua_pop(L, 1); /* it blocks, then */
+}
+
 mb_lua_head *mb_lua_remember(lua_State *L, mb_lua *lua)
 {
+  if (L != lua->looked_in)
+    look_for_scheduler(L, lua);
   mb_lua_head *head = mb_lua_handle(L, 1);
   lua->called = head != NULL && !head->collected ? head : NULL;
   return head;

@@ -465,10 +465,14 @@ int mb_lua_current(lua_State *L)
 /* close(x): of a Connection.  Never raises, and may be called twice. */
 int mb_lua_close_connection(lua_State *L)
 {
+  mb_error ignored;
   (void)mb_lua_check(L, 1, MB_LUA_CONNECTION);
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_session *session = push_original(L, 1);
   note_call(session);
+  if (lua->task != NULL && session->lease != NULL &&
+      mb_lua_lease_holds(session->lease))
+    (void)!mb_conn_await_turn(session->conn, NULL, &ignored);
   if (session->lease != NULL)
     mb_lua_lease_leave(lua, session->lease, false, false);
   session->lease = NULL;
@@ -495,7 +499,7 @@ int mb_lua_close_database(lua_State *L)
     return 0;
   }
   /* Nobody else has anything of a pool without a name. */
-  if (!mb_pool_is_named(session->pool))
+  if (!mb_pool_is_named(session->pool) && lua->task == NULL)
     limit_s = 0;
   session->closed = true;
   note_call(session);

@@ -104,7 +104,8 @@ void mb_lua_lease_leave(
 void mb_lua_end_leases(mb_lua *lua, const mb_lua_session *origin)
 {
   for (mb_lua_lease *lease = lua->leases; lease != NULL; lease = lease->next)
-    if (lease->origin == origin && mb_lua_lease_holds(lease))
+    if (lease->origin == origin && mb_lua_lease_holds(lease) &&
+        (lua->task == NULL || lease->task == lua->task))
       mb_conn_release(lease->conn);
 }
 

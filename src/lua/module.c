@@ -72,6 +72,13 @@ static int core_sleep(lua_State *L)
   return 0;
 }
 
+/* pause(x, seconds): the same for a call on the handle x. */
+static int core_pause(lua_State *L)
+{
+  mb_sleep_ns((int64_t)(luaL_checknumber(L, 2) * 1e9));
+  return 0;
+}
+
 /* kind(value): "Database", "Rows" …; nil for what is no handle. */
 static int core_kind(lua_State *L)
 {
@@ -169,6 +176,7 @@ static const luaL_Reg functions[] = {
     {"options", mb_lua_options},
     {"original", mb_lua_original},
     {"parent", mb_lua_parent},
+    {"pause", core_pause},
     {"places", mb_lua_places},
     {"quote", mb_lua_quote},
     {"rawlen", core_rawlen},

@@ -89,10 +89,10 @@ local function reconnect(self, deadline)
     if not passes(err) then error(err, 0) end
     local pause = self.pause
     if deadline and core.now() + pause > deadline then
-      core.sleep(math.max(0, deadline - core.now()))
+      core.pause(self.db, math.max(0, deadline - core.now()))
       return false
     end
-    core.sleep(pause)
+    core.pause(self.db, pause)
     self.pause = math.min(longest_pause, pause * 2)
   end
 end
