@@ -103,7 +103,7 @@ end
 local function open_one(url, given, suffix)
   if url and url:find("\0", 1, true) then refuse "URL: holds a zero byte" end
   local driver = find_driver(url, given)
-  local flat, kept = options.sort(given)
+  local flat, kept = options.sort(given, url)
   local db = core.open(driver, url, flat)
   if core.option(db, "name") then options.check_shared(kept) end
   setup.keep(db, kept)

@@ -173,12 +173,26 @@ function options.check_shared(kept)
   end
 end
 
+-- Seconds that a request in OpenResty is kept waiting, unless something else is said.
+local limits = { timeout = 30, acquire_timeout = 5 }
+
+local function add_limits(flat, url)
+  local is_given = {}
+  for i = 1, #flat, 2 do is_given[flat[i]] = true end
+  for name, seconds in pairs(limits) do
+    if not is_given[name] and not (url and url:find("[?&]" .. name .. "=")) then
+      add(flat, name, seconds)
+    end
+  end
+end
+
 --- Sorts the options of open: those for the core as a flat list of texts, and
 --- those that stay here.
 ---@param given table
+---@param url? string
 ---@return string[] flat
 ---@return table kept
-function options.sort(given)
+function options.sort(given, url)
   local flat, kept = {}, {}
   local names = {}
   for name in pairs(given) do
@@ -209,6 +223,7 @@ function options.sort(given)
       add(flat, name, value)
     end
   end
+  if package.loaded.ngx then add_limits(flat, url) end
   return flat, kept
 end
 

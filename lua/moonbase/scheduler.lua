@@ -42,11 +42,20 @@ local function finish(state, _, _, seconds)
   end
 end
 
+-- The stack that the call had to itself does not show who has called it.
+local function complete(err)
+  if not errors.is(err) then return err end
+  local callers = debug.traceback("", 3):gsub("^%s*stack traceback:", "")
+  err.traceback = (err.traceback or "stack traceback:") .. callers
+  return err
+end
+
 -- Takes a call to its end; what start and step have given stands behind.
 local function continue(wait, state, ...)
   if state == true then return ... end
-  if state == false then error((...), 0) end
-  local ok, err = pcall(wait, ...)
+  if state == false then error(complete((...)), 0) end
+  local fd, events, seconds = ...
+  local ok, err = pcall(wait, fd, events, seconds, state)
   if not ok then
     finish(abandon(state))
     error(err, 0)
@@ -142,7 +151,7 @@ end
 ---@return table
 ---@local
 function scheduler.detect()
-  if rawget(_G, "ngx") then return load "openresty" end
+  if package.loaded.ngx then return load "openresty" end
   if package.loaded.cqueues then return load "cqueues" end
   return blocking
 end
@@ -179,7 +188,7 @@ end
 ---@return table|nil
 ---@local
 function scheduler.open(value)
-  if value ~= nil and value ~= "blocking" or rawget(_G, "ngx") or package.loaded.cqueues then
+  if value ~= nil and value ~= "blocking" or package.loaded.ngx or package.loaded.cqueues then
     install()
   end
   if value == nil or value == "auto" then return nil end

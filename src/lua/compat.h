@@ -61,6 +61,23 @@ static inline void compat_setfuncs(
 }
 #endif
 
+/* Whether the running coroutine may yield; true where nothing tells. */
+#if LUA_VERSION_NUM < 502
+/* LuaJIT has it, 5.1 has not. */
+__attribute__((weak)) int lua_isyieldable(lua_State *L);
+#endif
+static inline bool compat_is_yieldable(lua_State *L)
+{
+#if LUA_VERSION_NUM < 502
+  return lua_isyieldable == NULL || lua_isyieldable(L);
+#elif LUA_VERSION_NUM >= 503
+  return lua_isyieldable(L);
+#else
+  (void)L;
+  return true;
+#endif
+}
+
 /* Pushes the value of t[n], and answers its type. */
 static inline int compat_rawgeti(lua_State *L, int index, int n)
 {

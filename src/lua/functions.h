@@ -81,6 +81,8 @@ int mb_lua_step(lua_State *L);
 int mb_lua_abandon(lua_State *L);
 int mb_lua_is_inside(lua_State *L);
 int mb_lua_scheduler(lua_State *L);
+/* hub.c */
+int mb_lua_hub_open(lua_State *L);
 /* callback.c */
 int mb_lua_define(lua_State *L);
 /* Called by databases, not by the Lua side. */

@@ -79,6 +79,13 @@ static int core_pause(lua_State *L)
   return 0;
 }
 
+/* is_yieldable(): whether the caller may yield, as far as this Lua tells. */
+static int core_is_yieldable(lua_State *L)
+{
+  lua_pushboolean(L, compat_is_yieldable(L));
+  return 1;
+}
+
 /* kind(value): "Database", "Rows" …; nil for what is no handle. */
 static int core_kind(lua_State *L)
 {
@@ -158,11 +165,13 @@ static const luaL_Reg functions[] = {
     {"database", mb_lua_database},
     {"define", mb_lua_define},
     {"extra", mb_lua_extra},
+    {"hub", mb_lua_hub_open},
     {"insert_rows", mb_lua_insert_rows},
     {"is_closed", mb_lua_is_closed},
     {"is_inside", mb_lua_is_inside},
     {"is_lost", mb_lua_is_lost},
     {"is_open", mb_lua_is_open},
+    {"is_yieldable", core_is_yieldable},
     {"join", mb_lua_join},
     {"kind", core_kind},
     {"leave", mb_lua_leave},
