@@ -17,6 +17,7 @@ local scheduler = {}
 
 local start, step, abandon, is_inside = core.start, core.step, core.abandon, core.is_inside
 local must_wait = core.must_wait
+local sleep = core.sleep
 local running = coroutine.running
 
 local known = { auto = true, blocking = true, cqueues = true, copas = true, luv = true,
@@ -37,23 +38,15 @@ local find
 -- A call that nobody waits for any more is brought to its end in place.
 local function finish(state, _, _, seconds)
   while state ~= true and state ~= false do
-    core.sleep(math.min(seconds or 0.001, 0.001))
+    sleep(math.min(seconds or 0.001, 0.001))
     state, _, _, seconds = step(state)
   end
-end
-
--- The stack that the call had to itself does not show who has called it.
-local function complete(err)
-  if not errors.is(err) then return err end
-  local callers = debug.traceback("", 3):gsub("^%s*stack traceback:", "")
-  err.traceback = (err.traceback or "stack traceback:") .. callers
-  return err
 end
 
 -- Takes a call to its end; what start and step have given stands behind.
 local function continue(wait, state, ...)
   if state == true then return ... end
-  if state == false then error(complete((...)), 0) end
+  if state == false then error((...), 0) end
   local fd, events, seconds = ...
   local ok, err = pcall(wait, fd, events, seconds, state)
   if not ok then
@@ -65,15 +58,15 @@ end
 
 -- A function of C's as one that waits where it is called by a task.
 local function waiting(call)
-  return function(x, ...)
-    if is_inside() then return call(x, ...) end
-    local own = find(x)
+  return function(...)
+    if is_inside() then return call(...) end
+    local own = find((...))
     local task, message = own.task()
     if not task then
-      if task == nil then return call(x, ...) end
+      if task == nil then return call(...) end
       errors.usage("%s", message)
     end
-    return continue(own.wait, start(task, call, x, ...))
+    return continue(own.wait, start(task, call, ...))
   end
 end
 
@@ -141,9 +134,19 @@ end
 
 -- --- Which one -------------------------------------------------------------------
 
+-- Lua 5.1 cannot yield inside a pcall or a for loop.
+local yields = _VERSION ~= "Lua 5.1" or rawget(_G, "jit") ~= nil
+
 local function load(name)
   if name == "blocking" then return blocking end
-  if not loaded[name] then loaded[name] = require("moonbase.scheduler." .. name) end
+  if not loaded[name] then
+    local ok, own = pcall(require, "moonbase.scheduler." .. name)
+    if not ok then
+      error(errors.new("ConnectorValidationError", ("option scheduler: %s cannot be loaded: %s")
+        :format(name, tostring(own)), nil, 4), 0)
+    end
+    loaded[name] = own
+  end
   return loaded[name]
 end
 
@@ -151,6 +154,7 @@ end
 ---@return table
 ---@local
 function scheduler.detect()
+  if not yields then return blocking end
   if package.loaded.ngx then return load "openresty" end
   if package.loaded.cqueues then return load "cqueues" end
   return blocking
@@ -192,6 +196,10 @@ function scheduler.open(value)
     install()
   end
   if value == nil or value == "auto" then return nil end
+  if not yields and value ~= "blocking" then
+    error(errors.new("UnsupportedError", ("option scheduler: %s wants LuaJIT or Lua 5.2 and later")
+      :format(type(value) == "string" and value or "one of the program's own"), nil, 4), 0)
+  end
   return type(value) == "table" and of_program(value) or load(value)
 end
 

@@ -417,6 +417,7 @@ for _, database in ipairs(require "spec.support.databases") do
       local db
 
       before_each(function()
+        language.use_coroutines()
         db = database:open()
         database:create(db, "item (id :integer primary key, name :text, j :json)")
       end)

@@ -550,6 +550,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
       if language.yields then
         it("leave it when the coroutine that runs them is dropped", function()
+          language.use_coroutines()
           local function begin_and_drop()
             local thread = coroutine.create(function()
               exclusive:execute { Add { name = "dropped" }, coroutine.yield }

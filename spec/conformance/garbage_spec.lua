@@ -206,6 +206,7 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("may come while rows share the only connection, in coroutines that are left", function()
+      language.use_coroutines()
       local one = database:open{ pool = { max = 1 } }
       for i = 1, 1000 do
         coroutine.wrap(function()

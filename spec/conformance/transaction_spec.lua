@@ -370,6 +370,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("of a coroutine that is left unfinished and collected is rolled back", function()
       if not language.yields then return end
+      language.use_coroutines()
       do
         local thread = coroutine.create(function()
           db:transaction(function(tx)
@@ -387,6 +388,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     if language.yields then
       it("lets its function yield", function()
+        language.use_coroutines()
         local thread = coroutine.wrap(function()
           return db:transaction(function(tx)
             insert(tx, coroutine.yield "first")
@@ -401,6 +403,7 @@ for _, database in ipairs(require "spec.support.databases") do
       end)
 
       it("rolls back when its function raises after it has yielded", function()
+        language.use_coroutines()
         local thread = coroutine.create(function()
           return db:transaction(function(tx)
             insert(tx, "a")

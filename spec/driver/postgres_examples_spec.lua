@@ -1,6 +1,7 @@
 -- The examples and the command on PostgreSQL, as they are.
 local moonbase = require "moonbase"
 local files = require "spec.support.files"
+local loops = require "spec.support.loops"
 local postgres = require "spec.support.postgres"
 local program = require "spec.support.program"
 
@@ -31,6 +32,24 @@ describe("On PostgreSQL", function()
       assert.equal(wanted, output)
     end
   end)
+
+  for _, loop in ipairs(loops) do
+    local path = "examples/" .. loop.name .. ".lua"
+    if files.exists(path) then
+      it(path .. " runs all its queries at once", function()
+        local output, status, errors = program.run(path, { url, "80" })
+        assert.equal(0, status, errors)
+        local connections, took = output:match
+          "^100 queries of 0%.1 s on (%d+) connections: (%S+) s\n"
+        assert.is_true(tonumber(connections) <= 80, output)
+        -- One after the other they would take 10 s.
+        assert.is_true(tonumber(took) < 4, output)
+        assert.truthy(output:find("\nthe sum of their answers is 5050\n", 1, true), output)
+        local n = tonumber(output:match "\nmeanwhile [^\n]- (%d+) times\n$")
+        assert.is_true(n >= 3, output)
+      end)
+    end
+  end
 
   it("the command writes values of every kind, arrays too", function()
     local text = [=[select 1 as a, array[array[1, null]] as l, array['x, "y', null, ''] as t,

@@ -17,6 +17,12 @@ local language = {
 
 language.unpack = table.unpack or unpack -- luacheck: ignore 113 143
 
+--- Says that the rest of a case calls from coroutines of its own.  In an event loop they
+--- cannot wait, so that calls block.
+function language.use_coroutines()
+  require("moonbase").scheduler.default "blocking"
+end
+
 --- Compiles a text that only some Luas can read.
 function language.compile(text, ...)
   local chunk = assert((loadstring or load)(text)) -- luacheck: ignore 113

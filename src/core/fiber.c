@@ -39,9 +39,10 @@
 #endif
 
 #define NS_PER_MS INT64_C(1000000)
-/* What client libraries need at most, certificates included; only the pages
- * that were touched take memory. */
-#define STACK_SIZE ((size_t)256 * 1024)
+/* What client libraries need at most: SQLite over 384 KB for the longest
+ * expressions and unions that it takes.  Only the pages that were touched take
+ * memory. */
+#define STACK_SIZE ((size_t)1024 * 1024)
 /* How often something is looked at that nothing tells of. */
 #define LOOK_NS (2 * NS_PER_MS)
 

@@ -72,6 +72,7 @@ typedef struct mb_lua {
   size_t n_readers;
   struct mb_lua_fiber *fiber; /* that is running; NULL: none */
   const void *task; /* that it is a call of; NULL: of the program, which blocks */
+  lua_State *outer; /* that has called what runs there, for who asks by whom */
   struct mb_lua_fiber *free_fibers;
   struct mb_lua_fiber *left_fibers; /* calls that wait */
   size_t n_orphans;                 /* of these: nobody waits for them */
@@ -115,7 +116,7 @@ static inline mb_lua *mb_lua_of(lua_State *L)
 const void *mb_lua_own_key(const mb_lua *lua, const void *key);
 /* Before a handle is finalized: at the end of a state calls that wait may still
  * be using it; they are brought to their ends. */
-void mb_lua_end_fibers(mb_lua *lua, const void *handle);
+void mb_lua_end_fibers(lua_State *L, mb_lua *lua, const void *handle);
 
 /* Ends what errors have left in frames; place is that of the caller on the C
  * stack. */
@@ -210,10 +211,11 @@ static inline mb_lua_head *mb_lua_called(lua_State *L, mb_lua *lua)
 
 /* The handle is being finalized.  It may still be called, by another finalizer,
  * but nobody is told when its memory is freed. */
-static inline void mb_lua_forget(mb_lua *lua, mb_lua_head *head)
+static inline void mb_lua_forget(
+    lua_State *L, mb_lua *lua, mb_lua_head *head)
 {
   if (lua->left_fibers != NULL)
-    mb_lua_end_fibers(lua, head);
+    mb_lua_end_fibers(L, lua, head);
   head->collected = true;
   if (lua->called == head)
     lua->called = NULL;
@@ -334,6 +336,9 @@ void mb_lua_push_view(lua_State *L, mb_conn *conn);
 /* Pushes an error object.  sql: index of the statement's text, or 0. */
 void mb_lua_push_error(
     lua_State *L, const mb_error *error, mb_pool *pool, int sql);
+/* Pushes the traceback of the running call; it ends with that of who has called
+ * what runs on a fiber. */
+void mb_lua_push_traceback(lua_State *L);
 /* Raises a UsageError. */
 int mb_lua_usage(lua_State *L, const char *format, ...)
     MB_PRINTF(2, 3) COMPAT_NORETURN;

@@ -33,7 +33,7 @@ static int cancellation_is_cancelled(lua_State *L)
 static int cancellation_gc(lua_State *L)
 {
   mb_lua_cancellation *stop = mb_lua_check(L, 1, MB_LUA_CANCELLATION);
-  mb_lua_forget(mb_lua_of(L), &stop->head);
+  mb_lua_forget(L, mb_lua_of(L), &stop->head);
   mb_cancellation_close(stop->cancellation);
   stop->cancellation = NULL;
   return 0;

@@ -193,11 +193,11 @@ static inline void compat_setuservalue(lua_State *L, int index, int n)
 #endif
 }
 
-/* Pushes the traceback of the running call, without its first level lines. */
-static inline void compat_traceback(lua_State *L, int level)
+/* Pushes the traceback of a coroutine, without its first level lines. */
+static inline void compat_traceback(lua_State *L, lua_State *of, int level)
 {
 #if LUA_VERSION_NUM >= 502
-  luaL_traceback(L, L, NULL, level);
+  luaL_traceback(L, of, NULL, level);
 #else
   lua_getglobal(L, "debug");
   if (lua_istable(L, -1))
@@ -210,9 +210,13 @@ static inline void compat_traceback(lua_State *L, int level)
     lua_pushliteral(L, "");
     return;
   }
+  if (of != L) {
+    lua_pushthread(of);
+    lua_xmove(of, L, 1);
+  }
   lua_pushliteral(L, "");
   lua_pushinteger(L, level);
-  lua_call(L, 2, 1);
+  lua_call(L, of != L ? 3 : 2, 1);
 #endif
 }
 

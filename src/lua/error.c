@@ -139,9 +139,28 @@ void mb_lua_push_error(
     lua_setfield(L, -2, "sql");
   }
   set_cause(L, error);
-  compat_traceback(L, 1);
+  mb_lua_push_traceback(L);
   lua_setfield(L, -2, "traceback");
   set_metatable(L);
+}
+
+void mb_lua_push_traceback(lua_State *L)
+{
+  static const char title[] = "stack traceback:";
+  lua_State *outer = mb_lua_of(L)->outer;
+  compat_traceback(L, L, 1);
+  if (outer == NULL)
+    return;
+  compat_traceback(L, outer, 1);
+  const char *lines = lua_tostring(L, -1);
+  lines = lines != NULL ? strstr(lines, title) : NULL;
+  if (lines == NULL || !lua_isstring(L, -2)) {
+    lua_remove(L, -2);
+    return;
+  }
+  lua_pushstring(L, lines + sizeof title - 1);
+  lua_remove(L, -2);
+  lua_concat(L, 2);
 }
 
 int mb_lua_usage(lua_State *L, const char *format, ...)

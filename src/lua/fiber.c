@@ -151,7 +151,7 @@ static void note_left(mb_lua_fiber *fiber, bool is_left)
 }
 
 /* Runs it until its call has ended (true), or waits. */
-static bool go(mb_lua_fiber *fiber, bool starts)
+static bool go(lua_State *L, mb_lua_fiber *fiber, bool starts)
 {
   mb_lua *lua = fiber->lua;
   mb_lua_fiber *outer = lua->fiber;
@@ -159,10 +159,12 @@ static bool go(mb_lua_fiber *fiber, bool starts)
   exchange(lua, fiber);
   lua->fiber = fiber;
   lua->task = fiber->task;
+  lua->outer = L;
   const bool ended = starts ? mb_fiber_start(fiber->fiber, work, fiber)
                             : mb_fiber_resume(fiber->fiber);
   lua->fiber = outer;
   lua->task = outer_task;
+  lua->outer = NULL;
   exchange(lua, fiber);
   note_left(fiber, !ended);
   return ended;
@@ -202,7 +204,7 @@ static void orphan(mb_lua_fiber *fiber)
 }
 
 /* Takes calls on whose tasks were collected a step towards their ends. */
-static void tidy(mb_lua *lua)
+static void tidy(lua_State *L, mb_lua *lua)
 {
   mb_lua_fiber *next;
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL; fiber = next) {
@@ -210,14 +212,14 @@ static void tidy(mb_lua *lua)
     if (fiber->ticket != NULL || !(fiber->is_news || poll_for(fiber, 0)))
       continue;
     fiber->is_news = false;
-    if (go(fiber, false)) {
+    if (go(L, fiber, false)) {
       lua->n_orphans--;
       put_back(fiber);
     }
   }
 }
 
-static void end_all(mb_lua *lua)
+static void end_all(lua_State *L, mb_lua *lua)
 {
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
        fiber = fiber->next)
@@ -225,18 +227,18 @@ static void end_all(mb_lua *lua)
   /* They may wait for each other. */
   while (lua->left_fibers != NULL) {
     (void)poll_for(lua->left_fibers, LOOK_MS);
-    tidy(lua);
+    tidy(L, lua);
   }
 }
 
-void mb_lua_end_fibers(mb_lua *lua, const void *handle)
+void mb_lua_end_fibers(lua_State *L, mb_lua *lua, const void *handle)
 {
   bool is_used = false;
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
        fiber = fiber->next)
     is_used |= fiber->handle == handle;
   if (is_used && lua->fiber == NULL)
-    end_all(lua);
+    end_all(L, lua);
 }
 
 static int ticket_gc(lua_State *L)
@@ -300,7 +302,7 @@ int mb_lua_start(lua_State *L)
   mb_lua *lua = mb_lua_of(L);
   const int n = lua_gettop(L) - 1;
   if (lua->n_orphans > 0)
-    tidy(lua);
+    tidy(L, lua);
   mb_lua_fiber *fiber = take(L, lua);
   if (!lua_checkstack(fiber->L, n)) {
     put_back(fiber);
@@ -312,7 +314,7 @@ int mb_lua_start(lua_State *L)
   lua_settop(L, n + 1);
   lua_xmove(L, fiber->L, n);
   mb_fiber_set_task(fiber->fiber, fiber->task);
-  return answer(L, fiber, go(fiber, true));
+  return answer(L, fiber, go(L, fiber, true));
 }
 
 static mb_lua_fiber *check_ticket(lua_State *L)
@@ -329,8 +331,8 @@ int mb_lua_step(lua_State *L)
   mb_lua_fiber *fiber = check_ticket(L);
   lua_settop(L, 1);
   if (fiber->lua->n_orphans > 0)
-    tidy(fiber->lua);
-  return answer(L, fiber, go(fiber, false));
+    tidy(L, fiber->lua);
+  return answer(L, fiber, go(L, fiber, false));
 }
 
 /* abandon(ticket): nobody wants it any more.  It ends as soon as that can be
@@ -340,7 +342,7 @@ int mb_lua_abandon(lua_State *L)
   mb_lua_fiber *fiber = check_ticket(L);
   lua_settop(L, 1);
   mb_fiber_stop(fiber->fiber);
-  return answer(L, fiber, go(fiber, false));
+  return answer(L, fiber, go(L, fiber, false));
 }
 
 /* is_inside(): whether the caller is part of a call that may be left. */
@@ -371,7 +373,7 @@ static int fiber_gc(lua_State *L)
 {
   mb_lua_fiber *fiber = lua_touserdata(L, 1);
   if (fiber->is_left)
-    end_all(fiber->lua); /* the state is closing */
+    end_all(L, fiber->lua); /* the state is closing */
   mb_fiber_close(fiber->fiber);
   fiber->fiber = NULL;
   return 0;

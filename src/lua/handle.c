@@ -533,7 +533,7 @@ static int session_gc(lua_State *L)
       session->origin != session && !session->closed &&
       session->origin->observed & MB_LUA_ON_LEAK &&
       (session->owns_tx ? mb_tx_is_open(&session->tx) : session->lease != NULL);
-  mb_lua_forget(lua, &session->head);
+  mb_lua_forget(L, lua, &session->head);
   unlist(lua, session);
   if (session->owns_tx) {
     lua->has_dropped |= mb_tx_is_open(&session->tx);

@@ -89,7 +89,7 @@ static void note_borrower(lua_State *L, mb_lua_run *run)
 {
   const int64_t since_ns = mb_now_ns();
   luaL_checkstack(L, 8, NULL);
-  compat_traceback(L, 1);
+  mb_lua_push_traceback(L);
   const char *note = lua_tostring(L, -1);
   if (note != NULL)
     mb_conn_set_note(run->conn, note);
@@ -526,22 +526,33 @@ static void push_pool_event(
 /* How many callers are looked at. */
 #define CALLERS_MAX 60
 
+/* Finds the nearest Lua code on a coroutine whose source does not begin with
+ * folder. */
+static bool find_caller(
+    lua_State *L, const char *folder, size_t size, lua_Debug *found)
+{
+  for (int level = 1; level < CALLERS_MAX; level++) {
+    if (!lua_getstack(L, level, found) || !lua_getinfo(L, "Sl", found))
+      return false;
+    if (found->currentline > 0 && strncmp(found->source, folder, size) != 0)
+      return true;
+  }
+  return false;
+}
+
 /* caller(folder): the place of the nearest Lua code that is called from, and
  * whose source does not begin with folder, as "app.lua:12"; or nil. */
 int mb_lua_caller(lua_State *L)
 {
   size_t size;
   const char *folder = luaL_checklstring(L, 1, &size);
+  lua_State *outer = mb_lua_of(L)->outer;
   lua_Debug found;
-  for (int level = 1; level < CALLERS_MAX; level++) {
-    if (!lua_getstack(L, level, &found) || !lua_getinfo(L, "Sl", &found))
-      break;
-    if (found.currentline > 0 && strncmp(found.source, folder, size) != 0) {
-      lua_pushfstring(L, "%s:%d", found.short_src, found.currentline);
-      return 1;
-    }
-  }
-  lua_pushnil(L);
+  if (find_caller(L, folder, size, &found) ||
+      (outer != NULL && find_caller(outer, folder, size, &found)))
+    lua_pushfstring(L, "%s:%d", found.short_src, found.currentline);
+  else
+    lua_pushnil(L);
   return 1;
 }
 

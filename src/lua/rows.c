@@ -545,7 +545,7 @@ static int rows_gc(lua_State *L)
 {
   mb_lua *lua = mb_lua_of(L);
   mb_lua_rows *rows = mb_lua_check(L, 1, MB_LUA_ROWS);
-  mb_lua_forget(lua, &rows->head);
+  mb_lua_forget(L, lua, &rows->head);
   end(lua, rows, true);
   if (rows->watch != NULL)
     mb_lua_postpone_rows(L, 1, rows);

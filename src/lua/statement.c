@@ -304,7 +304,7 @@ static int statement_close(lua_State *L)
 static int statement_gc(lua_State *L)
 {
   mb_lua_statement *statement = mb_lua_check(L, 1, MB_LUA_STATEMENT);
-  mb_lua_forget(mb_lua_of(L), &statement->head);
+  mb_lua_forget(L, mb_lua_of(L), &statement->head);
   close_statement(statement);
   return 0;
 }
