@@ -433,9 +433,10 @@ bool mb_fiber_resume(mb_fiber *fiber);
  * other, since none would go on. */
 void mb_fiber_set_task(mb_fiber *fiber, const void *task);
 /* Nobody wants the work any more: what it waits for at the database is
- * cancelled, what else it waits for is as if its time had come.  The work goes
- * on with that when it is resumed, until it ends. */
-void mb_fiber_stop(mb_fiber *fiber);
+ * cancelled, or, at once, cut off with its connection; what else it waits for
+ * is as if its time had come.  The work goes on with that when it is resumed,
+ * until it ends. */
+void mb_fiber_stop(mb_fiber *fiber, bool at_once);
 /* What it waits for: fd (-1: none) and events, and when to come back whatever
  * happens. */
 void mb_fiber_waits_for(const mb_fiber *fiber, mb_wait *out);

@@ -50,7 +50,7 @@ local function continue(wait, state, ...)
   local fd, events, seconds = ...
   local ok, err = pcall(wait, fd, events, seconds, state)
   if not ok then
-    finish(abandon(state))
+    finish(abandon(state, true))
     error(err, 0)
   end
   return continue(wait, step(state))

@@ -125,7 +125,7 @@ static mb_status wait_for_turn(mb_conn *conn, uint32_t depth, mb_error *error)
   while (in_time && !stopped && mb_conn_borrow(conn) == borrow &&
          is_taken(conn, depth)) {
     in_time = mb__condition_wait(&conn->turn, &pool->lock, deadline_ns);
-    stopped = mb__fiber_take_stop();
+    stopped = mb__fiber_take_stop() != MB__FIBER_GOES_ON;
   }
   conn->n_turns--;
   (void)pthread_mutex_unlock(&pool->lock);

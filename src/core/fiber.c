@@ -52,7 +52,8 @@ struct mb_fiber {
   size_t guard;
   void (*work)(void *argument);
   void *argument;
-  bool ended, stopped;
+  bool ended;
+  mb__fiber_stop stop;
   const void *task;
   mb_wait wait;
   int wake[2]; /* to read, to write: may be the same; -1: none yet */
@@ -187,7 +188,8 @@ bool mb_fiber_start(
 {
   fiber->work = work;
   fiber->argument = argument;
-  fiber->ended = fiber->stopped = false;
+  fiber->ended = false;
+  fiber->stop = MB__FIBER_GOES_ON;
   enter(fiber);
   return fiber->ended;
 }
@@ -209,18 +211,19 @@ const void *mb__fiber_task(void)
   return fiber != NULL ? fiber->task : NULL;
 }
 
-void mb_fiber_stop(mb_fiber *fiber)
+void mb_fiber_stop(mb_fiber *fiber, bool at_once)
 {
-  fiber->stopped = true;
+  fiber->stop = at_once ? MB__FIBER_CUT_OFF : MB__FIBER_STOPPED;
 }
 
-bool mb__fiber_take_stop(void)
+mb__fiber_stop mb__fiber_take_stop(void)
 {
   mb_fiber *fiber = mb__fiber_running();
-  const bool stopped = fiber != NULL && fiber->stopped;
-  if (stopped)
-    fiber->stopped = false;
-  return stopped;
+  if (fiber == NULL)
+    return MB__FIBER_GOES_ON;
+  const mb__fiber_stop stop = fiber->stop;
+  fiber->stop = MB__FIBER_GOES_ON;
+  return stop;
 }
 
 mb_status mb__fiber_refuse(mb_error *error)

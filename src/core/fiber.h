@@ -21,8 +21,13 @@ int mb__fiber_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ns);
 mb_fiber *mb__fiber_running(void);
 const void *mb__fiber_task(void);
 
-/* Whether the work that runs was stopped by mb_fiber_stop; true once. */
-bool mb__fiber_take_stop(void);
+/* Whether the work that runs was stopped by mb_fiber_stop; said once. */
+typedef enum mb__fiber_stop {
+  MB__FIBER_GOES_ON,
+  MB__FIBER_STOPPED,
+  MB__FIBER_CUT_OFF
+} mb__fiber_stop;
+mb__fiber_stop mb__fiber_take_stop(void);
 /* What a wait that was stopped fails with; answers MB_ERROR. */
 mb_status mb__fiber_refuse(mb_error *error);
 

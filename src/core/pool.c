@@ -213,7 +213,7 @@ static bool wait_locked(mb_pool *pool, mb__waiter *own, int64_t deadline_ns,
     (void)mb__cancellation_fail(cancellation, own->error);
     return false;
   }
-  if (mb__fiber_take_stop()) {
+  if (mb__fiber_take_stop() != MB__FIBER_GOES_ON) {
     (void)mb__fiber_refuse(own->error);
     return false;
   }

@@ -55,6 +55,26 @@ static bool is_wanted(const mb_conn *conn)
          conn->ending.phase == MB__PHASE_BESIDE;
 }
 
+/* Shuts the socket down under the call, which has a moment to notice. */
+static void shut(mb_conn *conn)
+{
+  conn->ending.phase = MB__PHASE_SHUT;
+  conn->dead = true;
+  mb__canceller_shut(conn->canceller);
+  conn->ending.grace_end_ns = mb__host.now_ns() + SHUT_LIMIT_NS;
+}
+
+/* Whoever waited for the operation is gone. */
+static void heed(mb_conn *conn, mb__fiber_stop stop)
+{
+  int expected = MB_GO_ON;
+  (void)atomic_compare_exchange_strong(
+      &conn->op.stop, &expected, MB_STOP_CANCEL);
+  conn->op.bounded = true; /* the next one goes by its own */
+  if (stop == MB__FIBER_CUT_OFF && conn->ending.phase != MB__PHASE_SHUT)
+    shut(conn);
+}
+
 /* Waits for the socket, a cancel or the time, and says what became ready. */
 static unsigned wait_for_something(mb_conn *conn)
 {
@@ -78,12 +98,9 @@ static unsigned wait_for_something(mb_conn *conn)
       until_ns = earlier(until_ns, mb__host.now_ns() + LOOK_NS);
   }
   const int n_ready = mb__fiber_poll(fds, n, until_ns);
-  if (mb__fiber_take_stop()) {
-    int expected = MB_GO_ON;
-    (void)atomic_compare_exchange_strong(
-        &conn->op.stop, &expected, MB_STOP_CANCEL);
-    conn->op.bounded = true; /* the next one goes by its own */
-  }
+  const mb__fiber_stop stop = mb__fiber_take_stop();
+  if (stop != MB__FIBER_GOES_ON)
+    heed(conn, stop);
   if (n_ready <= 0 || fds[0].revents == 0)
     return 0;
   unsigned ready = 0;
@@ -136,15 +153,6 @@ mb_status mb__conn_lost(mb_conn *conn, mb_error *error)
   if (atomic_load(&conn->op.stop) != MB_GO_ON)
     return give_up(conn, 0, error);
   return mb__conn_refuse(conn, error);
-}
-
-/* Shuts the socket down under the call, which has a moment to notice. */
-static void shut(mb_conn *conn)
-{
-  conn->ending.phase = MB__PHASE_SHUT;
-  conn->dead = true;
-  mb__canceller_shut(conn->canceller);
-  conn->ending.grace_end_ns = mb__host.now_ns() + SHUT_LIMIT_NS;
 }
 
 /* Without room to keep an answer, the asking is waited for in place. */

@@ -76,7 +76,7 @@ static bool wait_locked(mb_pool *pool, mb__place_waiter *own,
     (void)mb__cancellation_fail(cancellation, error);
     return false;
   }
-  if (mb__fiber_take_stop()) {
+  if (mb__fiber_take_stop() != MB__FIBER_GOES_ON) {
     (void)mb__fiber_refuse(error);
     return false;
   }

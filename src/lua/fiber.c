@@ -200,7 +200,7 @@ static void orphan(mb_lua_fiber *fiber)
   fiber->ticket = NULL;
   fiber->lua->n_orphans++;
   fiber->is_news = true;
-  mb_fiber_stop(fiber->fiber);
+  mb_fiber_stop(fiber->fiber, false);
 }
 
 /* Takes calls on whose tasks were collected a step towards their ends. */
@@ -335,13 +335,14 @@ int mb_lua_step(lua_State *L)
   return answer(L, fiber, go(L, fiber, false));
 }
 
-/* abandon(ticket): nobody wants it any more.  It ends as soon as that can be
- * had, and has to be stepped until then; gives what step gives. */
+/* abandon(ticket, at_once): nobody wants it any more.  It ends as soon as that
+ * can be had, at once with its connection, and has to be stepped until then;
+ * gives what step gives. */
 int mb_lua_abandon(lua_State *L)
 {
   mb_lua_fiber *fiber = check_ticket(L);
+  mb_fiber_stop(fiber->fiber, lua_toboolean(L, 2) != 0);
   lua_settop(L, 1);
-  mb_fiber_stop(fiber->fiber);
   return answer(L, fiber, go(L, fiber, false));
 }
 
