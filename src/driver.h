@@ -14,6 +14,7 @@
  *  2. They may be called from different threads one after the other; the core
  *     orders the calls.  What a library keeps per thread belongs into
  *     thread_enter and thread_leave, which the core calls on each of its own.
+ *     One that calls make_way may end on another thread than it has begun on.
  *  3. cancel may be called at any time, from any thread, for as long as its
  *     handle has not been released.  It shares no lock with a running call.
  *  4. No function is called while a lock of the core is held.
@@ -31,6 +32,9 @@
  *  the statement is finished.  A library that can only block answers no MB_WAIT
  *  and looks at op (mb_op_stopped) wherever the library lets it; where it does
  *  not, its connectors say so (blocks).
+ *  The thread may have others to serve (op->in_loop): then a call that blocks
+ *  makes way for them (mb_host.make_way); calls of a connector that blocks are
+ *  made elsewhere from the start.
  *
  * MEMORY
  *  Pointers that go into a driver are borrowed for the call, unless said
@@ -267,6 +271,8 @@ enum mb_stop { MB_GO_ON, MB_STOP_TIMEOUT, MB_STOP_CANCEL };
 /* The bounds of one operation, kept by the core. */
 typedef struct mb_op {
   bool bounded;        /* false: it has no deadline and nobody can stop it */
+  bool in_loop;        /* others wait for the thread meanwhile: see make_way.
+                          It lies where a core that does not know it has zero */
   int64_t deadline_ns; /* of mb_host.now_ns, or MB_NEVER */
   atomic_int stop;     /* of mb_stop; set from any thread */
   mb_wait wait;        /* filled by a call that answers MB_WAIT */
@@ -298,7 +304,8 @@ typedef struct mb_host {
   void *(*reallocate)(void *memory, size_t size);
   void (*release)(void *memory);
 
-  /* Monotonic time.  sleep_ns waits at most that long. */
+  /* Monotonic time.  sleep_ns waits at most that long; others may be served
+   * meanwhile, so no lock may be held. */
   int64_t (*now_ns)(void);
   void (*sleep_ns)(int64_t duration_ns);
 
@@ -312,6 +319,14 @@ typedef struct mb_host {
 
   /* owner is the pointer that connect was given. */
   void (*event)(void *owner, const mb_event *event);
+
+  /* Called inside a call whose op->in_loop is true: at once (what follows
+   * blocks, or is known to take long), or now and then in the course of much
+   * work.  When it is time it comes back on another thread, with everything on
+   * the stack where it was, and the call goes on and ends there.  Nothing that
+   * belongs to a thread may be held: no lock, and no address of a thread's own
+   * variable.  From then on op tells of a stop, too. */
+  void (*make_way)(mb_op *op, bool at_once);
 } mb_host;
 
 /* True when an operation has to end: told so, or past its deadline. */

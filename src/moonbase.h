@@ -417,7 +417,7 @@ MB_CHECKED mb_status mb_conn_resume(
  *
  * A fiber is used by one thread at a time, and one work after the other may run
  * on it.  What is held across calls on it (locks, thread-local values) is the
- * program's to think of.  The stack has 256 KB, of which what was touched takes
+ * program's to think of.  The stack has 1 MB, of which what was touched takes
  * memory.
  */
 typedef struct mb_fiber mb_fiber;

@@ -95,6 +95,7 @@ mb_status sl_fetch_backup(
   if (stmt->backup == NULL)
     return MB_DONE;
   sl_watch(stmt->conn, op);
+  sl_make_way(stmt->conn, op, true);
   const int code = step(stmt, op);
   if (code != SQLITE_OK && code != SQLITE_DONE) {
     const mb_status status =

@@ -50,8 +50,10 @@ mb_status sl_command(mb_driver_conn *conn, const char *name,
 {
   sl_watch(conn, op);
   for (size_t i = 0; i < sizeof with_rows / sizeof with_rows[0]; i++)
-    if (strcmp(name, with_rows[i].name) == 0)
+    if (strcmp(name, with_rows[i].name) == 0) {
+      sl_make_way(conn, op, true);
       return open_rows(conn, i, values, n, out, result, error);
+    }
   for (size_t i = 0; i < sizeof without_rows / sizeof without_rows[0]; i++)
     if (strcmp(name, without_rows[i].name) == 0)
       return without_rows[i].run(conn, values, n, error);

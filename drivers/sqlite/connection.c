@@ -19,9 +19,20 @@
 static int on_progress(void *argument)
 {
   mb_driver_conn *conn = argument;
+  if (conn->op != NULL)
+    sl_make_way(conn, conn->op, false);
   if (conn->op != NULL && mb_op_stopped(conn->host, conn->op))
     conn->discarding = true;
   return conn->discarding || conn->collation_failed;
+}
+
+/* A cache that is shared is locked meanwhile: nobody may be served. */
+static void pause_for_lock(const mb_driver_conn *conn)
+{
+  if (conn->connector->shares_cache)
+    (void)sqlite3_sleep(1);
+  else
+    conn->host->sleep_ns(NS_PER_MS);
 }
 
 /* Tries again every millisecond: SQLite's own handler sleeps longer the longer
@@ -29,16 +40,18 @@ static int on_progress(void *argument)
 static int on_busy(void *argument, int tries)
 {
   mb_driver_conn *conn = argument;
-  const int64_t now_ns = conn->host->now_ns();
   if (conn->closing)
     return 0;
+  if (conn->op != NULL)
+    sl_make_way(conn, conn->op, true);
+  const int64_t now_ns = conn->host->now_ns();
   conn->busy_handled = true;
   if (tries == 0)
     conn->busy_since_ns = now_ns;
   if (now_ns - conn->busy_since_ns >= conn->busy_timeout_ns ||
       (conn->op != NULL && mb_op_stopped(conn->host, conn->op)))
     return 0;
-  conn->host->sleep_ns(NS_PER_MS);
+  pause_for_lock(conn);
   return 1;
 }
 
@@ -89,7 +102,15 @@ static int on_authorize(void *argument, int action, const char *first,
   case SQLITE_UPDATE:
     sight->updates |= inside == NULL;
     break;
+  case SQLITE_FUNCTION:
+    sight->counts |= second != NULL && sqlite3_stricmp(second, "count") == 0;
+    break;
+  case SQLITE_TRANSACTION:
+  case SQLITE_SAVEPOINT:
+    sight->ends_transaction = true;
+    break;
   case SQLITE_PRAGMA:
+    sight->asks_files = true;
     if (conn->read_only && second != NULL &&
         sqlite3_stricmp(first, "query_only") == 0)
       return SQLITE_DENY;
@@ -105,6 +126,9 @@ static int on_authorize(void *argument, int action, const char *first,
     break;
   case SQLITE_ATTACH:
   case SQLITE_DETACH:
+    sight->asks_files = true;
+    sight->changes_session = true;
+    break;
   case SQLITE_CREATE_TEMP_INDEX:
   case SQLITE_CREATE_TEMP_TABLE:
   case SQLITE_CREATE_TEMP_TRIGGER:
@@ -352,6 +376,8 @@ mb_status sl_connect(mb_driver_connector *connector,
   if (conn->cancel == NULL)
     return sl_out_of_memory(host, error);
 
+  if (!connector->in_memory)
+    sl_make_way(conn, op, true);
   const int code =
       sqlite3_open_v2(connector->file, &conn->db, connector->open_flags, NULL);
   if (conn->db == NULL)

@@ -161,8 +161,8 @@ static mb_status fill(mb_driver_connector *connector, const mb_option *options,
                          is(options, n, "mode", "memory") || memory_vfs;
   connector->read_only =
       is(options, n, "mode", "ro") || is(options, n, "immutable", "1");
-  connector->shared =
-      is(options, n, "cache", "shared") || (memory_vfs && path[0] == '/');
+  connector->shares_cache = is(options, n, "cache", "shared");
+  connector->shared = connector->shares_cache || (memory_vfs && path[0] == '/');
   return copy_lists(connector, options, n, connector->memory + 3 * size, error);
 }
 

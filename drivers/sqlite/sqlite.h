@@ -3,7 +3,8 @@
  *
  * SQLite answers at once or blocks; it never says "wait".  Where it blocks (a
  * long statement, a lock of another process) it calls back, and there the
- * bounds of the operation are kept: sl_watch.
+ * bounds of the operation are kept: sl_watch.  There, and before what calls
+ * back nowhere, it makes way for an event loop: sl_make_way, sl_expect_files.
  */
 #ifndef MB_DRIVERS_SQLITE_H
 #define MB_DRIVERS_SQLITE_H
@@ -24,6 +25,7 @@ struct mb_driver_connector {
   int open_flags;
   bool in_memory;
   bool shared;          /* by several connections */
+  bool shares_cache;    /* whose locks belong to threads */
   bool read_only;       /* asked for */
   bool keeps_journal;   /* the user chose a journal mode */
   const char **pragmas; /* as the user wrote them; inside memory */
@@ -40,6 +42,9 @@ typedef struct sl_sight {
   bool changes_session;
   bool names_journal;
   bool sets_busy_timeout; /* not yet taken over */
+  bool counts;            /* rows: SQLite does not call back meanwhile */
+  bool asks_files;        /* a pragma, or another database */
+  bool ends_transaction;  /* perhaps */
   char table[64];         /* that it inserts into; empty: the name is longer */
   char schema[64];
 } sl_sight;
@@ -102,7 +107,10 @@ struct mb_driver_stmt {
   int n_parameters;
   int reprepared; /* SQLite's count when the columns were read */
   bool reads_only;
-  bool names_journal; /* it asks for its mode or sets it */
+  bool names_journal;                /* it asks for its mode or sets it */
+  bool asks_files, ends_transaction; /* as sl_sight says */
+  bool is_blind; /* there is work in it that SQLite does not call back in */
+  bool is_quick; /* and it took little time so far */
   bool inserts, upserts;
   bool has_rowid, rowid_known; /* its id is the rowid; not asked yet: false */
   bool first_row; /* sqlite3_step stands on a row not yet fetched */
@@ -179,7 +187,7 @@ void sl_set_watching(mb_driver_conn *conn, bool watch);
  * long. */
 static inline void sl_watch(mb_driver_conn *conn, mb_op *op)
 {
-  const bool watch = op->bounded || conn->has_collations;
+  const bool watch = op->bounded || op->in_loop || conn->has_collations;
   conn->op = op;
   conn->busy_handled = false;
   conn->callback_failed = false;
@@ -187,6 +195,22 @@ static inline void sl_watch(mb_driver_conn *conn, mb_op *op)
   conn->discarding = false;
   if (watch != conn->watching)
     sl_set_watching(conn, watch);
+}
+/* Others may be served from here on, if they wait for this thread. */
+static inline void sl_make_way(
+    const mb_driver_conn *conn, mb_op *op, bool at_once)
+{
+  if (op->in_loop && !conn->connector->shares_cache)
+    conn->host->make_way(op, at_once);
+}
+/* The same before what may wait for the disk; where what there is was not
+ * written to yet, only where is_write is true. */
+static inline void sl_expect_files(
+    const mb_driver_conn *conn, mb_op *op, bool is_write)
+{
+  if (op->in_loop && !conn->connector->in_memory &&
+      (is_write || sqlite3_txn_state(conn->db, NULL) == SQLITE_TXN_WRITE))
+    sl_make_way(conn, op, true);
 }
 /* Turns the journal into a write-ahead log before the first write. */
 void sl_want_wal(mb_driver_conn *conn);

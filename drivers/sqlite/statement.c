@@ -9,6 +9,10 @@
 #include <limits.h>
 #include <string.h>
 
+/* What may be done on the thread of an event loop, without a look from inside.
+ */
+#define QUICK_NS INT64_C(100000)
+
 /* --- Preparing ---------------------------------------------------------- */
 
 /* Whether an insert's id is SQLite's rowid is to be found out. */
@@ -33,6 +37,9 @@ static void find_rowid(mb_driver_stmt *stmt)
 static void note_sight(mb_driver_stmt *stmt, const sl_sight *sight)
 {
   stmt->names_journal = sight->names_journal;
+  stmt->asks_files = sight->asks_files;
+  stmt->ends_transaction = sight->ends_transaction;
+  stmt->is_blind = sight->counts;
   stmt->inserts = sight->inserts;
   stmt->upserts = sight->inserts && sight->updates;
   memcpy(stmt->table, sight->table, sizeof stmt->table);
@@ -66,6 +73,7 @@ mb_status sl_prepare(mb_driver_conn *conn, const char *sql, size_t size,
   sl_take_busy_timeout(conn);
   stmt->n_parameters = sqlite3_bind_parameter_count(stmt->stmt);
   stmt->reads_only = sqlite3_stmt_readonly(stmt->stmt) != 0;
+  stmt->is_blind |= !stmt->reads_only;
   *prepared = (mb_prepared){
       .consumed = (size_t)(tail - sql),
       .n_parameters = stmt->n_parameters,
@@ -269,6 +277,35 @@ static void judge_text(const mb_driver_stmt *stmt, mb_error *error)
   (void)sqlite3_finalize(again);
 }
 
+/* What is to be done elsewhere from its start: what writes to files or asks for
+ * them, and what took long or may, without a look from inside. */
+static void leave_loop(mb_driver_stmt *stmt, mb_op *op)
+{
+  mb_driver_conn *conn = stmt->conn;
+  const bool commits =
+      !stmt->reads_only && sqlite3_get_autocommit(conn->db) != 0;
+  if (commits || stmt->asks_files || stmt->ends_transaction)
+    sl_expect_files(conn, op, commits || stmt->asks_files);
+  if (stmt->is_blind && !stmt->is_quick)
+    sl_make_way(conn, op, true);
+}
+
+/* The first step of a run, which does most of the work. */
+static mb_status take_first_step(
+    mb_driver_stmt *stmt, mb_op *op, mb_error *error)
+{
+  const mb_host *host = stmt->conn->host;
+  if (!op->in_loop)
+    return take_step(stmt, error);
+  leave_loop(stmt, op);
+  if (!stmt->is_blind)
+    return take_step(stmt, error);
+  const int64_t start_ns = host->now_ns();
+  const mb_status status = take_step(stmt, error);
+  stmt->is_quick = host->now_ns() - start_ns < QUICK_NS;
+  return status;
+}
+
 mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
     const mb_execute_options *options, mb_result *result, mb_op *op,
     mb_error *error)
@@ -285,13 +322,15 @@ mb_status sl_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   if (!stmt->reads_only) {
     stmt->changes_before = sqlite3_total_changes64(conn->db);
     if (conn->wal == SL_WAL_WANTED && !stmt->names_journal &&
-        sqlite3_get_autocommit(conn->db) != 0)
+        sqlite3_get_autocommit(conn->db) != 0) {
+      sl_expect_files(conn, op, true);
       sl_want_wal(conn);
+    }
     if (stmt->upserts)
       hook(stmt);
   }
   stmt->running = true;
-  const mb_status status = take_step(stmt, error);
+  const mb_status status = take_first_step(stmt, op, error);
   if (status == MB_ERROR && error->native_code == SQLITE_ERROR)
     judge_text(stmt, error);
   if (status != MB_ERROR &&
@@ -327,6 +366,13 @@ static mb_status read_row(mb_driver_stmt *stmt, mb_value *row, mb_error *error)
   return MB_ROW;
 }
 
+/* A write by itself commits with its end. */
+static void expect_commit(const mb_driver_stmt *stmt, mb_op *op)
+{
+  if (op->in_loop && sqlite3_get_autocommit(stmt->conn->db) != 0)
+    sl_expect_files(stmt->conn, op, true);
+}
+
 mb_status sl_fetch(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error)
 {
@@ -335,6 +381,8 @@ mb_status sl_fetch(
                                    : sl_fetch_blob(stmt, row);
   if (!stmt->first_row) {
     sl_watch(stmt->conn, op);
+    if (!stmt->reads_only)
+      expect_commit(stmt, op);
     const mb_status status = take_step(stmt, error);
     if (status != MB_ROW)
       return status;
@@ -353,6 +401,8 @@ mb_status sl_finish(
     return MB_DONE;
   /* SQLite does all changes with the first step; a reset keeps them. */
   sl_watch(stmt->conn, op);
+  if (!stmt->reads_only)
+    expect_commit(stmt, op);
   return end_run(stmt, error);
 }
 

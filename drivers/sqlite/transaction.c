@@ -90,8 +90,10 @@ mb_status sl_begin(
         "a read-only transaction takes no lock: leave out mode, or write "
         "mode = \"deferred\"");
   sl_watch(conn, op);
-  if (mode != MB_DEFERRED)
+  if (mode != MB_DEFERRED && conn->wal == SL_WAL_WANTED) {
+    sl_expect_files(conn, op, true);
     sl_want_wal(conn);
+  }
 
   size_t i = 0;
   while (forms[i].mode != mode)
@@ -108,6 +110,7 @@ mb_status sl_begin(
 
 mb_status sl_commit(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
+  sl_expect_files(conn, op, false);
   if (run(conn, &conn->commit, "commit", op, error) == MB_ERROR)
     return MB_ERROR;
   end_read_only(conn);
@@ -116,6 +119,7 @@ mb_status sl_commit(mb_driver_conn *conn, mb_op *op, mb_error *error)
 
 mb_status sl_rollback(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
+  sl_expect_files(conn, op, false);
   if (sqlite3_get_autocommit(conn->db) == 0 &&
       run(conn, &conn->rollback, "rollback", op, error) == MB_ERROR)
     return MB_ERROR;

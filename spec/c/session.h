@@ -20,6 +20,8 @@
 #include "check.h"
 #include "test_driver.h"
 
+#include <poll.h>
+
 #define NS_PER_MS INT64_C(1000000)
 
 typedef struct session {
@@ -260,18 +262,64 @@ typedef struct session_way {
   bool blocking, blocks, deaf;
   int waits;
   td_wake wake;
+  bool in_loop;
 } session_way;
+
+/* One test on a fiber. */
+typedef struct session_task {
+  void (*test)(session *s);
+  session *session;
+} session_task;
+
+static inline void session_work(void *argument)
+{
+  const session_task *task = argument;
+  task->test(task->session);
+}
+
+/* Waits as an event loop would. */
+static inline void session_wait_for(const mb_fiber *fiber)
+{
+  mb_wait wait;
+  mb_fiber_waits_for(fiber, &wait);
+  struct pollfd fd = {.fd = wait.fd};
+  if (wait.events & MB_READABLE_FD)
+    fd.events |= POLLIN;
+  if (wait.events & MB_WRITABLE_FD)
+    fd.events |= POLLOUT;
+  const int64_t left_ns = wait.deadline_ns - mb_now_ns();
+  (void)poll(&fd, 1,
+      wait.deadline_ns == MB_NEVER ? -1
+      : left_ns <= 0               ? 0
+                                   : (int)(left_ns / NS_PER_MS) + 1);
+}
+
+static inline void session_in_loop(void (*test)(session *s), session *s)
+{
+  session_task task = {test, s};
+  mb_fiber *fiber;
+  if (mb_fiber_open(&fiber, fresh(s)) != MB_OK)
+    abort();
+  for (bool ended = mb_fiber_start(fiber, session_work, &task); !ended;
+       ended = mb_fiber_resume(fiber))
+    session_wait_for(fiber);
+  mb_fiber_close(fiber);
+}
 
 static inline void session_each_way(void (*test)(session *s))
 {
   static const session_way ways[] = {
-      {"at once", true, true, false, 0, TD_BY_DATA},
-      {"at once, deaf", true, false, true, 0, TD_BY_DATA},
-      {"blocking", true, false, false, 2, TD_BY_DATA},
-      {"blocking, slowly", true, false, false, 1, TD_BY_THREAD},
-      {"non-blocking, at once", false, false, false, 0, TD_BY_DATA},
-      {"non-blocking", false, false, false, 1, TD_BY_DATA},
-      {"non-blocking, by deadlines", false, false, false, 2, TD_BY_DEADLINE},
+      {"at once", true, true, false, 0, TD_BY_DATA, false},
+      {"at once, deaf", true, false, true, 0, TD_BY_DATA, false},
+      {"blocking", true, false, false, 2, TD_BY_DATA, false},
+      {"blocking, slowly", true, false, false, 1, TD_BY_THREAD, false},
+      {"non-blocking, at once", false, false, false, 0, TD_BY_DATA, false},
+      {"non-blocking", false, false, false, 1, TD_BY_DATA, false},
+      {"non-blocking, by deadlines", false, false, false, 2, TD_BY_DEADLINE,
+          false},
+      {"in a loop", true, false, false, 1, TD_BY_DATA, true},
+      {"in a loop, elsewhere", true, true, false, 0, TD_BY_DATA, true},
+      {"in a loop, deaf", true, false, true, 0, TD_BY_DATA, true},
   };
   const char *name = check_name;
   char full[256];
@@ -285,7 +333,10 @@ static inline void session_each_way(void (*test)(session *s))
     td.deaf = ways[i].deaf;
     td.waits = ways[i].waits;
     td.wake = ways[i].wake;
-    test(&s);
+    if (ways[i].in_loop)
+      session_in_loop(test, &s);
+    else
+      test(&s);
     session_close(&s);
   }
   check_name = name;

@@ -393,6 +393,8 @@ mb_status td_start(mb_driver_conn *conn, td_fault fault, bool sends,
   if (sends)
     td_count_trip();
   const bool stalls = fault.stall != TD_UNTIL_NOTHING;
+  if (td.blocks && op->in_loop)
+    conn->host->make_way(op, true);
   if (td.blocks && stalls)
     return td_leave(conn, stall_here(conn, op, error));
   if (td.deaf && (stalls || td.waits > 0 || td.connect_hangs))

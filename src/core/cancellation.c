@@ -314,8 +314,8 @@ bool mb__canceller_await(mb__canceller *canceller, int64_t deadline_ns)
   if (canceller == NULL)
     return true;
   (void)pthread_mutex_lock(&canceller->lock);
-  while (canceller->asking &&
-         mb__condition_wait(&canceller->returned, &canceller->lock, deadline_ns))
+  while (canceller->asking && mb__condition_wait(&canceller->returned,
+                                  &canceller->lock, deadline_ns))
     continue;
   const bool returned = !canceller->asking;
   (void)pthread_mutex_unlock(&canceller->lock);

@@ -41,6 +41,10 @@ mb_status mb_conn_command(mb_conn *conn, const mb_tx *tx, const char *name,
     return MB_ERROR;
   if (stmt->impl != NULL)
     mb__stmt_close_impl(stmt); /* an earlier run of the same command */
+  for (size_t i = 0; i < n; i++)
+    if (values[i].tag == MB_CALLBACK)
+      conn->stays = true;
+  conn->op.in_loop = conn->op.in_loop && !conn->stays;
   stmt->params = values;
   stmt->n_params = n;
   *out = stmt;

@@ -478,6 +478,7 @@ mb_status mb__conn_connect(
     mb_conn *conn, mb_cancellation *cancellation, mb_error *error)
 {
   atomic_store(&conn->entered, true);
+  mb__conn_look_around(conn);
   conn->connect_start_ns = mb__host.now_ns();
   conn->opening.args.password = conn->password;
   mb_status status = mb__pools_check_file(conn->connector->info.file, error);
@@ -594,6 +595,19 @@ static void end_asking(mb_conn *conn)
     mb__canceller_shut(conn->canceller);
 }
 
+/* Nobody stops that, but it may block. */
+static void close_session(mb_conn *conn, mb_driver_conn *impl)
+{
+  mb__conn_look_around(conn);
+  const bool blocks =
+      conn->driver->resume == NULL || conn->connector->info.blocks;
+  const bool away =
+      blocks && conn->op.in_loop && mb__fiber_leave_home(NULL, conn->driver);
+  conn->driver->close(impl, mb__host.now_ns() + CLOSE_LIMIT_NS);
+  if (away)
+    mb__fiber_come_home();
+}
+
 void mb__conn_close(mb_conn *conn)
 {
   mb_driver_conn *impl = conn->impl;
@@ -611,7 +625,7 @@ void mb__conn_close(mb_conn *conn)
   if (impl != NULL && conn->inherited)
     conn->driver->abandon(impl);
   else if (impl != NULL)
-    conn->driver->close(impl, mb__host.now_ns() + CLOSE_LIMIT_NS);
+    close_session(conn, impl);
   /* The right to cancel is the parent's, like the session. */
   if (!conn->inherited)
     mb__canceller_close(conn->canceller);

@@ -75,7 +75,11 @@ struct mb_conn {
   bool no_wait;          /* the borrower may not wait for others */
   bool has_place;        /* the pool's place to write */
   bool place_for_borrow; /* it is left when the connection comes back */
+  bool attended;         /* what runs at the driver; see mb__conn_attend */
   bool has_alarm;        /* alarm is set */
+  bool away;             /* the call goes on on a worker */
+  bool stays;            /* on the thread of its borrower: the database knows
+                            functions of the program */
   bool connecting;       /* until the init statements have been run */
   bool lexical_stale;    /* a setting has changed: the driver is asked again */
   uint32_t lexical_serial; /* moves when texts mean something else */
@@ -281,6 +285,14 @@ static inline bool mb__conn_resets_on_need(const mb_conn *conn)
  * MB_CONNECTION_LOST: it has died before. */
 MB_CHECKED MB_COLD mb_status mb__conn_refuse(mb_conn *conn, mb_error *error);
 
+/* Notes whether the caller has an event loop. */
+void mb__conn_note_loop(mb_conn *conn);
+static inline void mb__conn_look_around(mb_conn *conn)
+{
+  if (MB_RARELY(atomic_load_explicit(&mb__fiber_known, memory_order_relaxed)))
+    mb__conn_note_loop(conn);
+}
+
 static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
 {
   if (conn->impl == NULL || conn->dead ||
@@ -288,6 +300,7 @@ static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
       atomic_load_explicit(&conn->guard.read, memory_order_relaxed) > 0)
     return mb__conn_refuse(conn, error);
   atomic_store_explicit(&conn->entered, true, memory_order_relaxed);
+  mb__conn_look_around(conn);
   return MB_OK;
 }
 
@@ -419,19 +432,23 @@ MB_CHECKED static inline mb_status mb__conn_proceed(
 /* What is answered instead of a call on a connection that is dead. */
 MB_CHECKED MB_COLD mb_status mb__conn_lost(mb_conn *conn, mb_error *error);
 
-/* Has somebody look after the call of the driver that follows, of which
- * mb__conn_drive is told; where nothing is to be done this is free. */
-void mb__conn_set_alarm(mb_conn *conn);
+/* The call of the driver that follows blocks: has it leave an event loop, and
+ * somebody look after its bounds.  mb__conn_drive is told what it has come to;
+ * where nothing is to be done this is free. */
+void mb__conn_attend(mb_conn *conn);
 static inline void mb__conn_watch(mb_conn *conn)
 {
-  if (conn->op.bounded && conn->connector->info.blocks)
-    mb__conn_set_alarm(conn);
+  if ((conn->op.bounded || conn->op.in_loop) && conn->connector->info.blocks)
+    mb__conn_attend(conn);
 }
+
+/* That of mb_host. */
+void mb__conn_make_way(mb_op *op, bool at_once);
 
 static inline mb_status mb__conn_drive(
     mb_conn *conn, mb_status status, mb_error *error)
 {
-  if (MB_RARELY((status != MB_DONE && status != MB_ROW) || conn->has_alarm))
+  if (MB_RARELY((status != MB_DONE && status != MB_ROW) || conn->attended))
     return mb__conn_bring(conn, status, error);
   return status;
 }

@@ -10,6 +10,7 @@
 #define MB_CORE_FIBER_H
 
 #include "../moonbase.h"
+#include "host.h"
 
 #include <poll.h>
 
@@ -30,6 +31,29 @@ typedef enum mb__fiber_stop {
 mb__fiber_stop mb__fiber_take_stop(void);
 /* What a wait that was stopped fails with; answers MB_ERROR. */
 mb_status mb__fiber_refuse(mb_error *error);
+
+/* Whether there was ever a fiber in this process: a program without has nothing
+ * to ask. */
+extern atomic_bool mb__fiber_known;
+
+/* --- Working elsewhere --------------------------------------------------
+ *
+ * What blocks, and cannot wait in either of these ways, goes on with its stack
+ * on a worker thread, while the owner's has it seem to wait.  Elsewhere it is
+ * as on a thread's own stack: whatever waits there blocks, and nothing that is
+ * the owner's may be touched.
+ */
+
+/* Has a worker go on with the fiber that is running; op: what mb_fiber_stop
+ * stops there (or NULL); driver: whose calls follow.  False: it goes on here,
+ * since there is no fiber, or no thread to be had. */
+bool mb__fiber_leave_home(mb_op *op, const mb_driver *driver);
+/* Has the owner go on with it; nothing happens to who is at home. */
+void mb__fiber_come_home(void);
+
+/* Whether the fiber that is running has kept its owner's thread for duration_ns
+ * by now, as far as this was asked before. */
+bool mb__fiber_is_late(int64_t duration_ns);
 
 /* Somebody who waits for a condition on a fiber; on its stack. */
 typedef struct mb__sleeper {

@@ -26,7 +26,11 @@ static void sleep_for_ns(int64_t duration_ns)
 {
   struct timespec wanted = {.tv_sec = (time_t)(duration_ns / NS_PER_SECOND),
       .tv_nsec = (long)(duration_ns % NS_PER_SECOND)};
-  if (duration_ns > 0)
+  if (duration_ns <= 0)
+    return;
+  if (mb_fiber_is_inside())
+    (void)mb__fiber_poll(NULL, 0, mb__host.now_ns() + duration_ns);
+  else
     (void)nanosleep(&wanted, NULL); /* a signal may end it early */
 }
 
@@ -112,6 +116,7 @@ mb_host mb__host = {
     .fail = fail,
     .error_set = set_field,
     .event = mb__conn_event,
+    .make_way = mb__conn_make_way,
 };
 
 void mb_set_allocator(void *(*allocate)(size_t),

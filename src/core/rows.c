@@ -214,7 +214,7 @@ mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
   }
   mb__conn_watch(conn);
   const mb_status status = start_fetch(stmt, error);
-  if (status == MB_ROW && !conn->has_alarm) {
+  if (status == MB_ROW && !conn->attended) {
     *row = stmt->row;
     mb__conn_pause(conn);
     return MB_ROW;

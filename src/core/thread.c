@@ -101,10 +101,11 @@ static bool sleep_until(
     *last = &own;
   }
   (void)pthread_mutex_unlock(lock);
-  const bool early = is_told ? mb__fiber_sleep(deadline_ns)
-                             : (mb__fiber_poll(NULL, 0,
-                                    look_ns < deadline_ns ? look_ns : deadline_ns),
-                                   mb__host.now_ns() < deadline_ns);
+  const bool early = is_told
+                         ? mb__fiber_sleep(deadline_ns)
+                         : (mb__fiber_poll(NULL, 0,
+                                look_ns < deadline_ns ? look_ns : deadline_ns),
+                               mb__host.now_ns() < deadline_ns);
   (void)pthread_mutex_lock(lock);
   mb__sleeper **link = &condition->sleepers;
   while (*link != NULL && *link != &own)

@@ -22,6 +22,9 @@
 /* How often it is looked whether a request to stop has returned, or somebody
  * has cancelled, where nothing tells. */
 #define LOOK_NS (2 * (int64_t)NS_PER_MS)
+/* For how long a call that does not block may keep the thread of an event loop.
+ */
+#define BUDGET_NS (NS_PER_MS / 10)
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -71,7 +74,8 @@ static void heed(mb_conn *conn, mb__fiber_stop stop)
   (void)atomic_compare_exchange_strong(
       &conn->op.stop, &expected, MB_STOP_CANCEL);
   conn->op.bounded = true; /* the next one goes by its own */
-  if (stop == MB__FIBER_CUT_OFF && conn->ending.phase != MB__PHASE_SHUT)
+  if ((stop == MB__FIBER_CUT_OFF || conn->connecting) &&
+      conn->ending.phase != MB__PHASE_SHUT)
     shut(conn);
 }
 
@@ -140,8 +144,12 @@ mb_status mb__conn_within(mb_conn *conn, mb_error *error)
 {
   if (!mb_op_stopped(&mb__host, &conn->op))
     return MB_OK;
-  if (atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
-    return mb__cancellation_fail(conn->listener.cancellation, error);
+  if (atomic_load(&conn->op.stop) == MB_STOP_CANCEL) {
+    if (conn->listener.cancellation != NULL)
+      return mb__cancellation_fail(conn->listener.cancellation, error);
+    (void)mb__fiber_take_stop(); /* it is heard here */
+    return mb__host.fail(error, MB_CANCELED, "cancelled");
+  }
   mb__host.fail(error, conn->connecting ? MB_CONNECTIVITY : MB_TIMEOUT,
       "the time was up before the request was sent");
   error->flags = conn->connecting ? MB_TIMED_OUT : 0u;
@@ -352,8 +360,52 @@ static mb_status bring(mb_conn *conn, mb_status status, mb_error *error)
   }
 }
 
-void mb__conn_set_alarm(mb_conn *conn)
+void mb__conn_note_loop(mb_conn *conn)
 {
+  conn->op.in_loop = !conn->stays && mb_fiber_is_inside();
+}
+
+void mb__conn_make_way(mb_op *op, bool at_once)
+{
+  mb_conn *conn = (mb_conn *)((char *)op - offsetof(mb_conn, op));
+  if (!op->in_loop || conn->away || (!at_once && !mb__fiber_is_late(BUDGET_NS)))
+    return;
+  /* From now on it can be stopped, and has to forget that it was. */
+  const bool bounded = op->bounded;
+  op->bounded = true;
+  mb__conn_leave_fiber(conn);
+  if (mb__fiber_leave_home(op, conn->driver)) {
+    conn->away = conn->attended = true;
+    return;
+  }
+  mb__conn_come_back(conn);
+  op->bounded = bounded;
+}
+
+/* Whoever stopped the call while it was away has been heard, if it failed. */
+static void come_home(mb_conn *conn, mb_status status)
+{
+  mb__fiber_come_home();
+  mb__conn_come_back(conn);
+  conn->away = false;
+  if (status == MB_ERROR && atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
+    (void)mb__fiber_take_stop();
+}
+
+static bool hears_alarms(void)
+{
+  mb_error ignored;
+  return mb__alarm_prepare(&ignored) == MB_OK;
+}
+
+void mb__conn_attend(mb_conn *conn)
+{
+  const bool bounded = conn->op.bounded;
+  if (conn->op.in_loop)
+    mb__conn_make_way(&conn->op, true);
+  /* What has no bounds, and was not asked to be ready for them. */
+  if (!bounded && !(conn->op.bounded && hears_alarms()))
+    return;
   /* An attempt to connect is no call that could be ended. */
   if (conn->canceller == NULL)
     return;
@@ -363,7 +415,7 @@ void mb__conn_set_alarm(mb_conn *conn)
       .canceller = conn->canceller,
       .grace_ns = conn->connector->settings.cancel_grace_ns};
   mb__alarm_set(&conn->alarm);
-  conn->has_alarm = true;
+  conn->has_alarm = conn->attended = true;
 }
 
 /* The call is over; its alarm may have gone off. */
@@ -380,6 +432,9 @@ static mb_status clear_alarm(mb_conn *conn, mb_status status, mb_error *error)
 
 mb_status mb__conn_bring(mb_conn *conn, mb_status status, mb_error *error)
 {
+  conn->attended = false;
+  if (conn->away)
+    come_home(conn, status);
   if (conn->has_alarm)
     status = clear_alarm(conn, status, error);
   if (status == MB_WAIT && conn->resume == NULL && conn->driver->resume == NULL)
