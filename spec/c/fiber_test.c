@@ -266,8 +266,8 @@ static void take_token(void *argument)
 {
   store *s = argument;
   (void)pthread_mutex_lock(&s->lock);
-  while (s->tokens == 0 && mb__condition_wait(&s->changed, &s->lock, MB_NEVER))
-    continue;
+  while (s->tokens == 0 && mb__fiber_take_stop() == MB__FIBER_GOES_ON)
+    (void)mb__condition_wait(&s->changed, &s->lock, MB_NEVER);
   if (s->tokens > 0) {
     s->tokens--;
     s->taken++;
