@@ -284,6 +284,10 @@ static int answer(lua_State *L, mb_lua_fiber *fiber, bool ended)
   else
     lua_pushnil(L);
   lua_pushstring(L, words[wait.events & 3u]);
+  /* Somebody has to look after those that nobody waits for. */
+  const int64_t look_ns = mb_now_ns() + LOOK_MS * INT64_C(1000000);
+  if (fiber->lua->n_orphans > 0 && look_ns < wait.deadline_ns)
+    wait.deadline_ns = look_ns;
   if (wait.deadline_ns == MB_NEVER) {
     lua_pushnil(L);
   } else {
