@@ -34,7 +34,9 @@ for _, loop in ipairs(loops) do
       end)
     end
 
-    local function wait_in(x, seconds) return x:query_value("select 1 from pg_sleep(?)", seconds) end
+    local function wait_in(x, seconds)
+      return x:query_value("select 1 from pg_sleep(?)", seconds)
+    end
 
     describe("own what they begin:", function()
       it("a transaction is in nobody's way but its task's", function()

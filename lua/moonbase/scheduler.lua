@@ -94,8 +94,8 @@ end
 
 -- Methods and functions of the binding that may wait.
 local methods = {
-  Database = "capability connect exec exec_script ping prepare query query_all query_column query_row "
-    .. "query_value query_values quote",
+  Database = "capability connect exec exec_script ping prepare query query_all query_column "
+    .. "query_row query_value query_values quote",
   Connection = "capability exec exec_script ping prepare query query_all query_column query_row "
     .. "query_value query_values quote",
   Transaction = "capability exec exec_script ping prepare query query_all query_column query_row "

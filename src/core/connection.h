@@ -85,9 +85,9 @@ struct mb_conn {
   uint32_t lexical_serial; /* moves when texts mean something else */
 
   /* Fibers of the borrower's thread. */
-  mb_fiber *left; /* its call is going on, and it was left meanwhile */
-  unsigned n_turns;    /* that wait for their turn */
-  mb__condition turn;  /* with the pool's lock */
+  mb_fiber *left;     /* its call is going on, and it was left meanwhile */
+  unsigned n_turns;   /* that wait for their turn */
+  mb__condition turn; /* with the pool's lock */
 
   /* Transactions. */
   mb__level *levels; /* depth of them, room for more */
@@ -304,6 +304,10 @@ static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
   return MB_OK;
 }
 
+/* --- turn.c ------------------------------------------------------------- */
+
+/* Begins a call when the one of another fiber has ended. */
+MB_CHECKED mb_status mb__conn_enter_in_turn(mb_conn *conn, mb_error *error);
 /* Wakes fibers that wait for their turn. */
 MB_COLD void mb__conn_pass_turn(mb_conn *conn);
 /* Around what may leave a fiber in the middle of a call. */

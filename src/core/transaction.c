@@ -336,8 +336,7 @@ static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
   }
   if (status == MB_ERROR)
     MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
-  conn->levels[conn->depth++] = (mb__level){
-      .serial = ++conn->last_serial,
+  conn->levels[conn->depth++] = (mb__level){.serial = ++conn->last_serial,
       .task = mb__fiber_task(),
       .deadline_ns = conn->tx.deadline_ns};
   follow_deadlines(conn);

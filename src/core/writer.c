@@ -151,8 +151,7 @@ mb_status mb__place_enter(mb_conn *conn, mb_error *error)
         "another transaction or Connection of this program is writing, and "
         "this "
         "one would wait for it for ever: end it first");
-  else
-  {
+  else {
     mb__conn_leave_fiber(conn);
     status = mb__place_take_locked(pool, conn->no_wait ? MB_ACQUIRE_NOW : 0u,
         conn->op.bounded ? &conn->op : NULL, NULL, error);

@@ -71,7 +71,7 @@ typedef struct mb_lua {
   size_t n_frames;
   size_t n_readers;
   struct mb_lua_fiber *fiber; /* that is running; NULL: none */
-  const void *task; /* that it is a call of; NULL: of the program, which blocks */
+  const void *task; /* whose call it is; NULL: the program's, which blocks */
   lua_State *outer; /* that has called what runs there, for who asks by whom */
   struct mb_lua_fiber *free_fibers;
   struct mb_lua_fiber *left_fibers; /* calls that wait */
@@ -211,8 +211,7 @@ static inline mb_lua_head *mb_lua_called(lua_State *L, mb_lua *lua)
 
 /* The handle is being finalized.  It may still be called, by another finalizer,
  * but nobody is told when its memory is freed. */
-static inline void mb_lua_forget(
-    lua_State *L, mb_lua *lua, mb_lua_head *head)
+static inline void mb_lua_forget(lua_State *L, mb_lua *lua, mb_lua_head *head)
 {
   if (lua->left_fibers != NULL)
     mb_lua_end_fibers(L, lua, head);
@@ -314,8 +313,8 @@ typedef struct mb_lua_rows {
   bool of_task;      /* a task has made them: they do not block */
   bool pending;      /* a fetch is under way, to be gone on with on a fiber */
   const mb_value *row; /* what that fetch gives */
-  bool closed;       /* by the user */
-  int64_t count;     /* rows given, for tuples */
+  bool closed;         /* by the user */
+  int64_t count;       /* rows given, for tuples */
   mb_lua_watch *watch; /* beside it; NULL: it is not observed, or was told of */
   mb_lua_session *origin; /* of watch */
 } mb_lua_rows;
@@ -567,8 +566,8 @@ static inline bool mb_lua_holds_place(const mb_lua_run *run)
   for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
        lease = lease->next)
     if (lease->pool == run->session->pool && lease->task == run->lua->task &&
-        lease->rows < lease->users && lease->conn != run->session->conn && mb_lua_lease_holds(lease) &&
-        mb_conn_is_writer(lease->conn))
+        lease->rows < lease->users && lease->conn != run->session->conn &&
+        mb_lua_lease_holds(lease) && mb_conn_is_writer(lease->conn))
       return true;
   return false;
 }

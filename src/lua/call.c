@@ -26,16 +26,16 @@ bool mb_lua_take_raised(lua_State *L)
   if (!lua->has_raised)
     return false;
   lua->has_raised = false;
-  compat_rawgetp(L, LUA_REGISTRYINDEX,
-      mb_lua_own_key(mb_lua_of(L), &raised_key));
+  compat_rawgetp(
+      L, LUA_REGISTRYINDEX, mb_lua_own_key(mb_lua_of(L), &raised_key));
   mb_lua_reserve_raised(L, lua);
   return true;
 }
 
 mb_status mb_lua_keep_raised(lua_State *L, mb_error *error)
 {
-  compat_rawsetp(L, LUA_REGISTRYINDEX,
-      mb_lua_own_key(mb_lua_of(L), &raised_key));
+  compat_rawsetp(
+      L, LUA_REGISTRYINDEX, mb_lua_own_key(mb_lua_of(L), &raised_key));
   mb_lua_of(L)->has_raised = true;
   mb_error_fill(error, MB_ENGINE, "a function of the program has failed");
   error->flags |= MB_RAISED;

@@ -133,8 +133,8 @@ static void collect(lua_State *L, const mb_lua_run *run)
     lua_gc(L, LUA_GCCOLLECT, 0);
   } else {
     const int64_t until_ns = mb_now_ns() + COLLECT_LIMIT_NS;
-    while (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KB) == 0 &&
-           mb_now_ns() < until_ns)
+    while (
+        lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KB) == 0 && mb_now_ns() < until_ns)
       continue;
   }
   if (run->lua->has_dropped)

@@ -22,11 +22,11 @@ typedef struct mb_lua_fiber {
   mb_fiber *fiber;
   lua_State *L; /* its own */
   mb_lua *lua;
-  const void *task;   /* that it is a call of */
-  const void *handle; /* its first argument */
+  const void *task;      /* that it is a call of */
+  const void *handle;    /* its first argument */
   mb_lua_ticket *ticket; /* NULL: nobody waits for it */
-  int n;      /* arguments */
-  int status; /* of the call */
+  int n;                 /* arguments */
+  int status;            /* of the call */
   bool is_left;
   bool is_news; /* that nobody waits for it: it has not been told */
   /* In the list of those that are free, or of those that were left. */
@@ -43,20 +43,20 @@ typedef struct mb_lua_fiber {
   mb_conn *expanding;
 } mb_lua_fiber;
 
-#define SWAP(type, a, b)     \
-  do {                       \
-    type kept = (a);         \
-    (a) = (b);               \
-    (b) = kept;              \
+#define SWAP(type, a, b) \
+  do {                   \
+    type kept = (a);     \
+    (a) = (b);           \
+    (b) = kept;          \
   } while (0)
 
 /* Exchanges what is going on with what was, where the fiber was left. */
 static void exchange(mb_lua *lua, mb_lua_fiber *fiber)
 {
-  const size_t frames = lua->n_frames > fiber->n_frames ? lua->n_frames
-                                                        : fiber->n_frames;
-  const size_t readers = lua->n_readers > fiber->n_readers ? lua->n_readers
-                                                           : fiber->n_readers;
+  const size_t frames =
+      lua->n_frames > fiber->n_frames ? lua->n_frames : fiber->n_frames;
+  const size_t readers =
+      lua->n_readers > fiber->n_readers ? lua->n_readers : fiber->n_readers;
   for (size_t i = 0; i < frames; i++)
     SWAP(mb_lua_frame, lua->frames[i], fiber->frames[i]);
   for (size_t i = 0; i < readers; i++)

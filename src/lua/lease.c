@@ -136,7 +136,6 @@ mb_lua_lease *mb_lua_run_lease(lua_State *L, mb_lua_run *run)
 {
   if (run->shared == NULL)
     return mb_lua_push_lease(L, run->session->origin, run->conn);
-  compat_rawgetp(L, LUA_REGISTRYINDEX,
-      mb_lua_own_key(run->lua, run->frame));
+  compat_rawgetp(L, LUA_REGISTRYINDEX, mb_lua_own_key(run->lua, run->frame));
   return run->shared;
 }
