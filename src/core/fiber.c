@@ -14,6 +14,7 @@
 
 #include "alarm.h"
 #include "host.h"
+#include "stack.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -23,13 +24,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#if defined(__x86_64__) && defined(__ELF__) && !defined(__ILP32__)
-#  define SWITCHES_ITSELF 1
-#else
-#  define SWITCHES_ITSELF 0
-#  include <ucontext.h>
-#endif
 
 #if defined(__linux__)
 #  include <sys/epoll.h>
@@ -58,7 +52,7 @@
 #define LOOK_NS (2 * NS_PER_MS)
 
 struct mb_fiber {
-#if SWITCHES_ITSELF
+#if MB__SWITCHES_ITSELF
   void *inside, *outside;
 #else
   ucontext_t inside, outside;
@@ -100,64 +94,6 @@ static _Thread_local mb_fiber *current;
 static _Thread_local mb_fiber *guest;
 
 /* --- Changing stacks ------------------------------------------------------ */
-
-/* Saves what a function has to preserve on the stack that it is called on, and
- * goes on at what another such call has left.  swapcontext does the same, and
- * asks the system for the mask of signals each time, which takes longer than a
- * read of one row. */
-#if SWITCHES_ITSELF
-void mb__stack_switch(void **from, void *to);
-
-/* clang-format off */
-__asm__(
-    ".text\n"
-    ".globl mb__stack_switch\n"
-    ".hidden mb__stack_switch\n"
-    ".type mb__stack_switch, @function\n"
-    "mb__stack_switch:\n"
-    "  pushq %rbp\n"
-    "  pushq %rbx\n"
-    "  pushq %r12\n"
-    "  pushq %r13\n"
-    "  pushq %r14\n"
-    "  pushq %r15\n"
-    "  subq $8, %rsp\n"
-    "  stmxcsr (%rsp)\n"
-    "  fnstcw 4(%rsp)\n"
-    "  movq %rsp, (%rdi)\n"
-    "  movq %rsi, %rsp\n"
-    "  ldmxcsr (%rsp)\n"
-    "  fldcw 4(%rsp)\n"
-    "  addq $8, %rsp\n"
-    "  popq %r15\n"
-    "  popq %r14\n"
-    "  popq %r13\n"
-    "  popq %r12\n"
-    "  popq %rbx\n"
-    "  popq %rbp\n"
-    "  ret\n"
-    ".size mb__stack_switch, . - mb__stack_switch\n");
-/* clang-format on */
-
-/* A stack on which the first switch calls entry. */
-static void *prepare_stack(void *memory, size_t size, void (*entry)(void))
-{
-  /* As a call finds it: the address to go back to, of nobody, stands behind a
-   * multiple of 16. */
-  uint64_t *top = (uint64_t *)((char *)memory + size) - 2;
-  *--top = 0;
-  *--top = (uint64_t)(uintptr_t)entry;
-  for (int preserved = 0; preserved < 6; preserved++)
-    *--top = 0;
-  uint32_t words[2] = {0};
-  uint16_t control;
-  __asm__ volatile("stmxcsr %0" : "=m"(words[0]));
-  __asm__ volatile("fnstcw %0" : "=m"(control));
-  words[1] = control;
-  memcpy(--top, words, sizeof words);
-  return top;
-}
-#endif
 
 /* Never inlined: a thread may not keep the address of what is its own over a
  * change of stacks. */
@@ -202,7 +138,7 @@ static void change_to(mb_fiber *fiber)
   __sanitizer_start_switch_fiber(
       &fake, (char *)fiber->memory + fiber->guard, STACK_SIZE);
 #endif
-#if SWITCHES_ITSELF
+#if MB__SWITCHES_ITSELF
   mb__stack_switch(&fiber->outside, fiber->inside);
 #else
   (void)swapcontext(&fiber->outside, &fiber->inside);
@@ -239,7 +175,7 @@ static void leave(mb_fiber *fiber)
   __sanitizer_start_switch_fiber(fiber->ended ? NULL : &fiber->fake_inside,
       fiber->outer_stack, fiber->outer_size);
 #endif
-#if SWITCHES_ITSELF
+#if MB__SWITCHES_ITSELF
   mb__stack_switch(&fiber->inside, fiber->outside);
 #else
   (void)swapcontext(&fiber->inside, &fiber->outside);
@@ -343,8 +279,9 @@ mb_status mb_fiber_open(mb_fiber **out, mb_error *error)
     return mb__out_of_memory(error);
   }
   (void)mprotect(fiber->memory, guard, PROT_NONE);
-#if SWITCHES_ITSELF
-  fiber->inside = prepare_stack((char *)fiber->memory + guard, STACK_SIZE, run);
+#if MB__SWITCHES_ITSELF
+  fiber->inside =
+      mb__stack_prepare((char *)fiber->memory + guard, STACK_SIZE, run);
 #else
   (void)getcontext(&fiber->inside);
   fiber->inside.uc_stack.ss_sp = (char *)fiber->memory + guard;
