@@ -91,7 +91,7 @@ local columns = { c = 80, h = 80, lua = 100, rockspec = 100 }
 local lengths = {
   { "spec/c/", 1000 },
   { "src/driver.h", 900 },
-  { "src/moonbase.h", 640 },
+  { "src/moonbase.h", 720 },
   { "", 600 },
 }
 

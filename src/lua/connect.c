@@ -23,6 +23,24 @@ static bool is_in_transaction(const mb_lua_run *run)
   return false;
 }
 
+/* current(db, task): the innermost open Transaction of the task (nil: of a
+ * program that blocks) on db or a replica, or nil. */
+int mb_lua_current(lua_State *L)
+{
+  const mb_lua_session *session = mb_lua_check_session(L, 1);
+  const void *task =
+      lua_isthread(L, 2) ? lua_topointer(L, 2) : mb_lua_of(L)->task;
+  for (mb_lua_session *tx = mb_lua_of(L)->transactions; tx != NULL;
+       tx = tx->next)
+    if (tx->task == task && tx->family == session->family &&
+        mb_tx_is_open(&tx->tx)) {
+      mb_lua_push_known(L, tx);
+      return 1;
+    }
+  lua_pushnil(L);
+  return 1;
+}
+
 /* A call on a Database inside its own transaction would wait for itself, or run
  * outside of what it seems to be in. */
 static mb_status check_transactions(

@@ -31,7 +31,6 @@ int mb_lua_original(lua_State *L);
 int mb_lua_parent(lua_State *L);
 int mb_lua_extra(lua_State *L);
 int mb_lua_open(lua_State *L);
-int mb_lua_join(lua_State *L);
 int mb_lua_option(lua_State *L);
 int mb_lua_scheme(lua_State *L);
 int mb_lua_begin(lua_State *L);
@@ -39,11 +38,13 @@ int mb_lua_commit(lua_State *L);
 int mb_lua_rollback(lua_State *L);
 int mb_lua_is_open(lua_State *L);
 int mb_lua_is_lost(lua_State *L);
-int mb_lua_current(lua_State *L);
 int mb_lua_close_connection(lua_State *L);
 int mb_lua_close_database(lua_State *L);
 int mb_lua_is_closed(lua_State *L);
 int mb_lua_url(lua_State *L);
+/* connect.c */
+int mb_lua_join(lua_State *L);
+int mb_lua_current(lua_State *L);
 /* session.c */
 int mb_lua_quote(lua_State *L);
 int mb_lua_text(lua_State *L);
