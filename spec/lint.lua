@@ -31,7 +31,7 @@ local layers = {
   { "src/core/", { "src/core/", "src/moonbase.h", "src/driver.h" } },
   { "src/lua/compat.h", { "lua" } },
   { "src/lua/", { "src/lua/binding.h", "src/lua/functions.h", "src/lua/lease.h",
-    "src/lua/observe.h", "src/lua/compat.h", "src/moonbase.h", "lua" } },
+    "src/lua/observe.h", "src/lua/run.h", "src/lua/compat.h", "src/moonbase.h", "lua" } },
   { "drivers/([^/]+)/module.c", { "drivers/%1/", "src/driver_module.h" } },
   { "drivers/([^/]+)/", { "drivers/%1/", "src/driver.h", "%1" } },
 }
