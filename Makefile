@@ -36,7 +36,13 @@ databases = $(if $(filter-out run fuzz bench format docs,$(MAKECMDGOALS)), \
 packages_run = $(packages_compile) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
 packages_test = $(packages_run) $(foreach db,$(databases),$(server_$(db))) \
   $(foreach lua,$(LUAS),$(packages_$(lua))) \
-  lua-busted:busted luarocks:luarocks liblua5.1-0-dev:lua5.1.pc prometheus:promtool
+  lua-busted:busted luarocks:luarocks liblua5.1-0-dev:lua5.1.pc prometheus:promtool \
+  $(packages_loops)
+packages_loops = lua-cqueues:/usr/lib/*/lua/5.4/_cqueues.so lua-luv:/usr/lib/*/lua/5.4/luv.so \
+  lua-copas:/usr/share/lua/5.1/copas.lua lua-socket:/usr/lib/*/lua/5.4/socket/unix.so \
+  nginx:/usr/sbin/nginx libnginx-mod-http-lua:/usr/lib/nginx/modules/ngx_http_lua_module.so \
+  lua-resty-core:/usr/share/lua/5.1/resty/core.lua lua-cjson:/usr/lib/*/lua/5.1/cjson.so \
+  curl:curl $(packages_luajit)
 packages_test-all = $(packages_test) $(packages_lua5.3) $(packages_lua5.1)
 packages_deps = $(packages_test)
 packages_conformance = $(packages_test)
@@ -238,7 +244,10 @@ c_specs := $(filter-out $(if $(filter postgres,$(or $(DB),$(drivers))),,$(served
   $(wildcard spec/c/*_test.c))
 c_lua_specs := $(wildcard spec/c/*_lua_test.c)
 c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_test.c,$(wildcard spec/c/*.c)))
-lua_specs := $(sort $(wildcard spec/*_spec.lua spec/conformance/*_spec.lua \
+# Specs of event loops, most of which want PostgreSQL.
+looped := spec/openresty_spec.lua spec/scheduler_spec.lua spec/task_spec.lua
+lua_specs := $(sort $(filter-out $(if $(filter postgres,$(or $(DB),$(drivers))),,$(looped)), \
+  $(wildcard spec/*_spec.lua)) $(wildcard spec/conformance/*_spec.lua \
   $(patsubst %,spec/driver/%_*_spec.lua,$(or $(DB),$(drivers))) spec/regress/*_spec.lua))
 c_tests = $(patsubst %.c,$(OBJ)/%,$(filter-out $(c_lua_specs),$(filter %.c,$(SPECS))))
 c_lua_tests = $(patsubst %.c,$(call folder_of,$(1))/obj/%,$(filter $(c_lua_specs),$(SPECS)))
@@ -265,13 +274,15 @@ $(2)/obj/spec/%_test: $(2)/obj/spec/%_test.o $(core) $(call binding_of,$(2)) $(d
 endef
 $(foreach lua,$(LUAS),$(eval $(call lua_test_rules,$(lua),$(call folder_of,$(lua)))))
 
-.PHONY: run test test-all test-next conformance soak
+.PHONY: run test test-all test-loops test-next conformance soak
 run: build ## runs examples/timezones.lua on URL=sqlite:timezones.db
 	@$(call with_build,$(LUA)) examples/timezones.lua '$(or $(URL),sqlite:timezones.db)'
 
 tested = $(call modules_of,$(1)) $(call folder_of,$(1))/spec/support/thread_host.so \
   $(call c_lua_tests,$(1))
-test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all specs and C tests, on LUAS="lua5.4 luajit"
+# nginx has LuaJIT.
+test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) \
+  $(if $(filter spec/openresty_spec.lua,$(SPECS)),$(call modules_of,luajit)) ## all specs and C tests, on LUAS="lua5.4 luajit"
 	@$(firstword $(LUAS)) spec/run.lua \
 	  $(foreach t,$(c_tests),'$(notdir $(t)): $(if $(filter $(served),$(t:$(OBJ)/%=%.c)),$(serve)) \
 	    $(WRAP) $(t)') \
@@ -283,6 +294,16 @@ test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) ## all spe
 
 test-all: ## the same on every Lua: 5.4, LuaJIT, 5.3, 5.1
 	$(submake) test LUAS="lua5.4 luajit lua5.3 lua5.1"
+
+# Lua, event loop.
+loops := lua5.4:cqueues lua5.4:luv luajit:cqueues luajit:luv luajit:copas
+loop_of = $(word 2,$(subst :, ,$(1)))
+lua_of = $(word 1,$(subst :, ,$(1)))
+test-loops: $(foreach lua,lua5.4 luajit,$(call tested,$(lua))) ## what every driver owes, in tasks of event loops
+	@lua5.4 spec/run.lua $(foreach one,$(loops),'$(call lua_of,$(one)) in \
+	  $(call loop_of,$(one)): MB_SCHEDULER=$(call loop_of,$(one)) \
+	  $(call with_build,$(call lua_of,$(one))) spec/support/tasks.lua \
+	  $(wildcard spec/conformance/*_spec.lua)')
 
 test-next: ## conformance and PostgreSQL's specs with Debian unstable's PostgreSQL, libpq, SQLite, gcc
 	@.ci/next
