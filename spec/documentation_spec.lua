@@ -301,7 +301,7 @@ describe("the documentation", function()
       "doc/postgres.md", "doc/api.md" } do
       local text = files.read(page)
       for _, word in ipairs { "db:table", "sql.existing", "sql.proposed", "moonbase.schema",
-        "migration", "moonbase.history", "moonbase.kv", "moonbase.scheduler",
+        "migration", "moonbase.history", "moonbase.kv",
         "moonbase.mysql" } do
         assert.is_nil(text:find(word, 1, true), page .. ": " .. word)
       end
