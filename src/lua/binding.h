@@ -74,6 +74,7 @@ typedef struct mb_lua {
   const void *task; /* whose call it is; NULL: the program's, which blocks */
   lua_State *outer; /* that has called what runs there, for who asks by whom */
   struct mb_lua_fiber *free_fibers;
+  size_t n_free_fibers;
   struct mb_lua_fiber *left_fibers; /* calls that wait */
   size_t n_orphans;                 /* of these: nobody waits for them */
   const void *called; /* the handle that was called last, if it is alive */

@@ -89,6 +89,23 @@ static void work(void *argument)
 
 /* --- Fibers ------------------------------------------------------------- */
 
+/* Kept for calls to come: each may have a file descriptor and some pages. */
+#define FREE_MAX 32
+
+/* Forgets what the registry has of it: it goes when Lua collects it. */
+static void release(lua_State *L, mb_lua_fiber *fiber)
+{
+  const char *first = (const char *)fiber;
+  mb_fiber_close(fiber->fiber);
+  fiber->fiber = NULL;
+  for (const char *key = first; key <= first + MB_LUA_FRAMES; key++) {
+    lua_pushnil(L);
+    compat_rawsetp(L, LUA_REGISTRYINDEX, key);
+  }
+  lua_pushnil(L);
+  compat_rawsetp(L, LUA_REGISTRYINDEX, first + sizeof *fiber - 1);
+}
+
 static mb_lua_fiber *make(lua_State *L, mb_lua *lua)
 {
   mb_error error;
@@ -105,8 +122,10 @@ static mb_lua_fiber *make(lua_State *L, mb_lua *lua)
   compat_rawsetp(L, LUA_REGISTRYINDEX, (const char *)fiber + sizeof *fiber - 1);
   lua_pushboolean(L, 0);
   compat_rawsetp(L, LUA_REGISTRYINDEX, fiber);
-  if (mb_fiber_open(&fiber->fiber, &error) != MB_OK)
+  if (mb_fiber_open(&fiber->fiber, &error) != MB_OK) {
+    release(L, fiber);
     (void)mb_lua_fail(L, NULL, &error, NULL, 0);
+  }
   return fiber;
 }
 
@@ -117,14 +136,22 @@ static mb_lua_fiber *take(lua_State *L, mb_lua *lua)
     return make(L, lua);
   mb_lua_fiber *fiber = lua->free_fibers;
   lua->free_fibers = fiber->next;
+  lua->n_free_fibers--;
   return fiber;
 }
 
-static void put_back(mb_lua_fiber *fiber)
+/* Its call has ended. */
+static void put_back(lua_State *L, mb_lua_fiber *fiber)
 {
+  mb_lua *lua = fiber->lua;
   lua_settop(fiber->L, 0);
-  fiber->next = fiber->lua->free_fibers;
-  fiber->lua->free_fibers = fiber;
+  if (lua->n_free_fibers == FREE_MAX) {
+    release(L, fiber);
+    return;
+  }
+  lua->n_free_fibers++;
+  fiber->next = lua->free_fibers;
+  lua->free_fibers = fiber;
 }
 
 /* Its call is left, or goes on. */
@@ -214,7 +241,7 @@ static void tidy(lua_State *L, mb_lua *lua)
     fiber->is_news = false;
     if (go(L, fiber, false)) {
       lua->n_orphans--;
-      put_back(fiber);
+      put_back(L, fiber);
     }
   }
 }
@@ -262,10 +289,10 @@ static int answer(lua_State *L, mb_lua_fiber *fiber, bool ended)
     if (fiber->ticket != NULL)
       fiber->ticket->fiber = NULL;
     fiber->ticket = NULL;
-    luaL_checkstack(L, n + 1, "too many results");
+    luaL_checkstack(L, n + 4, "too many results");
     lua_pushboolean(L, fiber->status == LUA_OK);
     lua_xmove(fiber->L, L, n);
-    put_back(fiber);
+    put_back(L, fiber);
     return n + 1;
   }
   if (fiber->ticket == NULL) {
@@ -309,7 +336,7 @@ int mb_lua_start(lua_State *L)
     tidy(L, lua);
   mb_lua_fiber *fiber = take(L, lua);
   if (!lua_checkstack(fiber->L, n)) {
-    put_back(fiber);
+    put_back(L, fiber);
     return luaL_error(L, "too many arguments");
   }
   fiber->task = lua_topointer(L, 1);
