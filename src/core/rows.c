@@ -193,9 +193,20 @@ static mb_status fetch_elsewhere(
   return stmt->lost ? report_lost(stmt, error) : MB_DONE;
 }
 
+/* Whether rows that were read ahead are not wanted any more, and others would
+ * follow them, whose fetch says so. */
+static bool is_cancelled(const mb_stmt *stmt)
+{
+  return stmt->call.cancellation != NULL && stmt->at_driver &&
+         !stmt->result_ended &&
+         mb_cancellation_is_cancelled(stmt->call.cancellation);
+}
+
 mb_status mb_stmt_fetch(mb_stmt *stmt, const mb_value **row, mb_error *error)
 {
   *row = NULL;
+  if (stmt->spool != NULL && is_cancelled(stmt))
+    mb__stmt_free_rows(stmt);
   if (stmt->spool != NULL || !stmt->at_driver || stmt->result_ended) {
     const mb_status status = fetch_elsewhere(stmt, row, error);
     if (status != MB_DONE || !stmt->at_driver || stmt->result_ended)

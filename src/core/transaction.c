@@ -281,6 +281,15 @@ static bool has_open_write(const mb_conn *conn)
   return stmt != NULL;
 }
 
+/* A level more is open, the running task's. */
+static void note_begun(mb_conn *conn)
+{
+  conn->levels[conn->depth++] = (mb__level){.serial = ++conn->last_serial,
+      .task = mb__fiber_task(),
+      .deadline_ns = conn->tx.deadline_ns};
+  follow_deadlines(conn);
+}
+
 static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
 {
   mb_tx *out = argument;
@@ -336,10 +345,7 @@ static mb_status begin_step(mb_conn *conn, void *argument, mb_error *error)
   }
   if (status == MB_ERROR)
     MB_TASK_LEAVE(conn->tx.at, MB_ERROR);
-  conn->levels[conn->depth++] = (mb__level){.serial = ++conn->last_serial,
-      .task = mb__fiber_task(),
-      .deadline_ns = conn->tx.deadline_ns};
-  follow_deadlines(conn);
+  note_begun(conn);
   mb_tx_innermost(conn, out);
   MB_TASK_END(conn->tx.at);
   return MB_OK;

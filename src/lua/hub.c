@@ -7,7 +7,8 @@
  * byte to a socket whose other end is a cosocket of that state, in which
  * moonbase.scheduler.openresty reads.  The thread knows nothing of Lua.
  */
-/* For SO_PEERCRED. */
+/* For SO_PEERCRED.
+ * NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 #define _DEFAULT_SOURCE 1
 
 #include "binding.h"

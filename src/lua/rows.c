@@ -117,9 +117,18 @@ static mb_status try_fetch(
   return status;
 }
 
+/* Functions of the program, which convert values, may wait themselves: their
+ * rows are read and pushed on a fiber. */
+static inline bool wants_fiber(const mb_lua *lua, const mb_lua_rows *rows)
+{
+  return rows->of_task && rows->config.has_hooks && lua->fiber == NULL;
+}
+
 static inline mb_status fetch(
     mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
 {
+  if (MB_RARELY(wants_fiber(lua, rows)))
+    return MB_WAIT;
   if (rows->cursor.conn == NULL)
     return fetch_elsewhere(lua, rows, row, error);
   const int64_t since_ns = rows->watch != NULL ? mb_now_ns() : 0;
