@@ -64,6 +64,8 @@ peers_postgres = $(client_postgres) $(filter-out pgbouncer:%,$(server_postgres))
   lua-sql-postgres:/usr/lib/*/lua/5.4/luasql/postgres.so \
   lua-dbi-postgresql:/usr/lib/*/lua/5.4/dbd/postgresql.so \
   lua-socket:/usr/lib/*/lua/5.4/socket/unix.so
+packages_bench-openresty = $(packages_run) $(packages_lua5.4) $(packages_loops) wrk:wrk \
+  $(filter-out pgbouncer:%,$(server_postgres)) lua-filesystem:/usr/lib/*/lua/5.4/lfs.so
 packages_docs = lua-ldoc:ldoc
 
 # Before all else, since what follows asks pkg-config.
@@ -378,7 +380,7 @@ c_files := $(wildcard $(addsuffix /*.[ch],src src/core src/lua drivers/* spec/c 
 checkers := format text lua gcc clang exports cppcheck tidy
 lint_lua = $(firstword $(LUAS)) spec/lint.lua
 
-.PHONY: lint $(checkers:%=lint-%) objects format bench docs
+.PHONY: lint $(checkers:%=lint-%) objects format bench bench-openresty docs
 lint: $(checkers:%=lint-%) ## style, layers, exports, compilers, clang-tidy, cppcheck, luacheck
 
 lint-format:
@@ -421,6 +423,9 @@ format: ## formats all C
 
 bench: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) $(archives) ## against C, LuaSQL, LuaDBI, pgmoon; DB=, ROUNDS=, ONLY=
 	@$(call with_build,lua5.4) bench/run.lua
+
+bench-openresty: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) ## a worker of nginx against pgmoon; PGMOON=, ROUNDS=, SECONDS=, ONLY=
+	@$(call with_build,lua5.4) bench/openresty.lua
 
 # For LDoc a class is a type of a module, and what two files define for the module
 # moonbase is its own.

@@ -45,14 +45,15 @@ local phases = {
         coroutine.wrap(function() app.try "coroutine" end)()
         ngx.thread.wait(ngx.thread.spawn(function() app.try "thread" end))
         app.try_inside_require()
+        for _, name in ipairs { "header_filter", "body_filter", "log" } do app.leave_open(name) end
         local timer = require("ngx.semaphore").new()
         ngx.timer.at(0, function() app.try "timer"; timer:post() end)
         timer:wait(5)
         ngx.say "content"
       }
-      header_filter_by_lua_block { app.try "header_filter" }
-      body_filter_by_lua_block { app.try "body_filter" }
-      log_by_lua_block { app.try "log" }
+      header_filter_by_lua_block { app.try "header_filter"; app.close_left "header_filter" }
+      body_filter_by_lua_block { app.try "body_filter"; app.close_left "body_filter" }
+      log_by_lua_block { app.try "log"; app.close_left "log" }
     }
     location = /behind { proxy_pass http://example.com/ping; }
     location / { content_by_lua_block { app.handle() } }
@@ -148,6 +149,11 @@ describe("in OpenResty", function()
     assert.equal("30 5\n1 2\n3 4\n3 4\n", (server:get "/limits"))
   end)
 
+  it("has no limit of its own for scripts", function()
+    start {}
+    assert.equal("30\ntrue 1\nfalse TimeoutError\n", (server:get "/script"))
+  end)
+
   it("takes ngx.null for NULL", function()
     start {}
     assert.equal("true\n", (server:get "/null"))
@@ -202,6 +208,11 @@ describe("in OpenResty", function()
     end
     assert.truthy(found["inside require"]:find "UsageError: .*inside require",
       found["inside require"])
+    for _, name in ipairs { "header_filter", "body_filter", "log" } do
+      assert.equal("closed", found["close in " .. name])
+    end
+    server:wait(function() return server:get "/left":match "^0 %d" end, 5)
+    assert.equal(0, count_sessions "state = 'active'")
     server:signal "QUIT"
     server:wait(function()
       return server:log():find("exit_worker=UsageError: [^\n]*phase exit_worker")

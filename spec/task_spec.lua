@@ -72,6 +72,19 @@ for _, loop in ipairs(loops) do
         end)
         assert.same({ "back", "served" }, order)
       end)
+
+      it("what is forgotten while others wait for it is collected for them", function()
+        local held = {}
+        together(function()
+          for i = 1, 4 do held[i] = db:connect() end
+          loop.pause(0.1)
+          held = nil
+        end, function()
+          loop.pause(0.02)
+          assert.equal(1, db:with { timeout = 5 }:query_value "select 1")
+          assert.is_nil(held)
+        end)
+      end)
     end)
 
     describe("wait for their turn", function()

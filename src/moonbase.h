@@ -440,6 +440,8 @@ void mb_fiber_stop(mb_fiber *fiber, bool at_once);
 /* What it waits for: fd (-1: none) and events, and when to come back whatever
  * happens. */
 void mb_fiber_waits_for(const mb_fiber *fiber, mb_wait *out);
+/* It has become ready: whoever knows spares the fiber a look of its own. */
+void mb_fiber_tell(mb_fiber *fiber);
 /* Whether the caller is on a fiber. */
 bool mb_fiber_is_inside(void);
 

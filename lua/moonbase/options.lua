@@ -91,6 +91,7 @@ function options.overlay(base, changes)
     check(name, value, "UsageError")
     merged[name] = value
   end
+  if changes.timeout then merged.timeout_is_default = nil end
   return merged
 end
 
@@ -176,12 +177,13 @@ end
 -- Seconds that a request in OpenResty is kept waiting, unless something else is said.
 local limits = { timeout = 30, acquire_timeout = 5 }
 
-local function add_limits(flat, url)
+local function add_limits(flat, url, kept)
   local is_given = {}
   for i = 1, #flat, 2 do is_given[flat[i]] = true end
   for name, seconds in pairs(limits) do
     if not is_given[name] and not (url and url:find("[?&]" .. name .. "=")) then
       add(flat, name, seconds)
+      if name == "timeout" then kept.timeout_is_default = true end
     end
   end
 end
@@ -223,7 +225,7 @@ function options.sort(given, url)
       add(flat, name, value)
     end
   end
-  if package.loaded.ngx then add_limits(flat, url) end
+  if package.loaded.ngx then add_limits(flat, url, kept) end
   return flat, kept
 end
 
@@ -234,7 +236,7 @@ end
 ---@return table
 function options.of_handle(db, kept)
   local own = { null = kept.null, types = kept.types, json = kept.json,
-    scheduler = scheduler.open(kept.scheduler) }
+    scheduler = scheduler.open(kept.scheduler), timeout_is_default = kept.timeout_is_default }
   for _, name in ipairs { "errors", "int64", "decimal" } do own[name] = core.option(db, name) end
   for _, name in ipairs { "booleans", "log_parameters" } do
     if core.option(db, name) then own[name] = core.option(db, name) == "true" end

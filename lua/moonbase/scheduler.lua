@@ -6,6 +6,7 @@
 ---            a message where a call that waits is a mistake
 ---   wait     a function of a file descriptor or nil, "r", "w" or "rw", and seconds or nil, that
 ---            lets other tasks run until it is ready, or the time is up, or earlier
+---   leave    perhaps, of a built-in one: has a call that nobody waits for taken to its end
 --- The built-in ones are modules beside this one.
 ---@module moonbase.scheduler
 
@@ -70,6 +71,25 @@ local function waiting(call)
   end
 end
 
+-- Goes on with a call that may not be waited for.
+local function leave(own, state, ...)
+  if state == true then return ... end
+  if state == false then error((...), 0) end
+  own.leave(state, ...)
+end
+
+-- The same for one that closes: it has to succeed where a call that waits is a mistake.
+local function closing(call)
+  local wait = waiting(call)
+  return function(...)
+    if is_inside() then return call(...) end
+    local own = find((...))
+    if own.task() ~= false then return wait(...) end
+    if own.leave then return leave(own, start({}, call, ...)) end
+    return call(...)
+  end
+end
+
 -- The same for one that reads a row: it tries by itself first.
 local function fetching(call)
   local function judge(x, first, ...)
@@ -102,11 +122,10 @@ local methods = {
     .. "query_value query_values quote",
   Statement = "columns exec parameters query query_all query_column query_row query_value "
     .. "query_values",
-  Rows = "all close next_result",
+  Rows = "all next_result",
 }
-local functions = "batch_add batch_end batch_send batch_take begin capability close_connection "
-  .. "close_database collect command commit control insert_rows pause places quote rollback "
-  .. "takes_batches text"
+local functions = "batch_add batch_end batch_send batch_take begin capability collect command "
+  .. "commit control insert_rows pause places quote rollback takes_batches text"
 
 -- Has calls look for a scheduler; until somebody asks for one they need not.
 local function install()
@@ -128,7 +147,10 @@ local function install()
   local rows = core.metatables[core.kind_of.Rows]
   rows.__call = fetching(rows.__call)
   core.methods.Rows.next = fetching(core.methods.Rows.next)
-  if rows.__close then rows.__close = waiting(rows.__close) end
+  if rows.__close then rows.__close = closing(rows.__close) end
+  core.methods.Rows.close = closing(core.methods.Rows.close)
+  core.close_connection = closing(core.close_connection)
+  core.close_database = closing(core.close_database)
   core.helpers.next_tuple = fetching(core.helpers.next_tuple)
 end
 

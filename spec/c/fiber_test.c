@@ -152,6 +152,33 @@ static void is_left_while_it_waits(void)
   mb_fiber_close(fiber);
 }
 
+static void looks_once_unless_it_is_told(void)
+{
+  reader one;
+  mb_fiber *fiber = open_fiber();
+  open_reader(&one, 1);
+  CHECK(!mb_fiber_start(fiber, read_pipes, &one));
+  CHECK(!mb_fiber_resume(fiber));
+  mb_fiber_tell(fiber);
+  CHECK(mb_fiber_resume(fiber));
+  CHECK_INT(one.ready, 1);
+  /* That was said of one wait. */
+  CHECK(!mb_fiber_start(fiber, read_pipes, &one));
+  CHECK(!mb_fiber_resume(fiber));
+  CHECK_INT(write(one.fds[0][1], "x", 1), 1);
+  CHECK(mb_fiber_resume(fiber));
+  close_reader(&one);
+  /* Which of two it is has to be seen. */
+  open_reader(&one, 2);
+  CHECK(!mb_fiber_start(fiber, read_pipes, &one));
+  mb_fiber_tell(fiber);
+  CHECK(!mb_fiber_resume(fiber));
+  CHECK_INT(write(one.fds[1][1], "x", 1), 1);
+  CHECK(mb_fiber_resume(fiber));
+  close_reader(&one);
+  mb_fiber_close(fiber);
+}
+
 static void waits_for_either_of_two(void)
 {
   for (int which = 0; which < 2; which++) {
@@ -394,6 +421,7 @@ static const struct check_test tests[] = {
     CHECK_TEST(runs_one_inside_another),
     CHECK_TEST(has_room_for_deep_calls),
     CHECK_TEST(is_left_while_it_waits),
+    CHECK_TEST(looks_once_unless_it_is_told),
     CHECK_TEST(waits_for_either_of_two),
     CHECK_TEST(comes_back_when_it_is_time),
     CHECK_TEST(sleeps_outside),

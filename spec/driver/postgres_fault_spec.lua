@@ -3,6 +3,7 @@
 -- rolled back is not, and the pool serves again without help.
 local moonbase = require "moonbase"
 local expect = require "spec.support.expect"
+local language = require "spec.support.language"
 local now = require "moonbase.core".now
 local postgres = require "spec.support.postgres"
 local proxy = require "spec.support.proxy"
@@ -142,6 +143,32 @@ describe("With PostgreSQL", function()
     assert.is_true(took >= 0.39 and took < 0.8, tostring(took))
     conn:close()
     assert.equal(1, other:query_value "select 1")
+    other:close()
+  end)
+
+  it("a task that is gone while it connects is no failure of the server's", function()
+    if not language.yields then return end
+    local other = moonbase.open(server:url(), { pool = { max = 1 },
+      scheduler = { wait = function() coroutine.yield() end } })
+    local function ask() return other:query_value "select 1" end
+    server:freeze()
+    local first, second = coroutine.create(ask), coroutine.create(ask)
+    assert(coroutine.resume(first))
+    assert(coroutine.resume(second))
+    assert.equal("suspended", coroutine.status(second))
+    first = nil -- luacheck: ignore 311
+    collectgarbage()
+    collectgarbage()
+    local ok, value
+    local began = now()
+    while coroutine.status(second) ~= "dead" and now() < began + 10 do
+      if server.frozen and now() > began + 0.2 then server:thaw() end
+      ok, value = coroutine.resume(second)
+    end
+    if server.frozen then server:thaw() end
+    assert.is_true(ok, tostring(value))
+    assert.equal(1, value)
+    assert.equal(0, other:stats().failures)
     other:close()
   end)
 

@@ -79,6 +79,17 @@ app["/limits"] = function()
   end
 end
 
+-- The default limit of a call is none of a script.
+app["/script"] = function()
+  local db = open("postgres", "script", {})
+  ngx.say(core.option(db, "timeout"))
+  for _, given in ipairs { false, { timeout = 0.1 } } do
+    local x = given and db:with(given) or db
+    local ok, err = pcall(x.exec_script, x, "select pg_sleep(" .. (argument "s" or 0.3) .. ")")
+    ngx.say(tostring(ok), " ", ok and err or err.class)
+  end
+end
+
 app["/sleep"] = function()
   open("postgres"):query_value("select pg_sleep(?::float)", argument "s" or "1")
   ngx.say "slept"
@@ -208,6 +219,85 @@ app["/stats"] = function()
   ngx.say(stats.in_use, " ", stats.waiting)
 end
 
+-- --- At length ---------------------------------------------------------------------
+
+local endless = [[with recursive n (i) as (select 1 union all select i + 1 from n)
+  select count(*) from n]]
+
+-- As long as whoever asks for "?s=seconds" wants.
+app["/compute"] = function()
+  local ok, err = pcall(function()
+    open("sqlite"):with { timeout = tonumber(argument "s") }:query_value(endless)
+  end)
+  ngx.say(tostring(ok), " ", err.class)
+end
+
+app["/held"] = function()
+  open("postgres", "held", { pool = { max = 50 } }):query_value "select pg_sleep(1)"
+  ngx.say "held"
+end
+
+-- What the workers of one reload after the other may have of the server is little.
+app["/brief"] = function()
+  local db = open("postgres", "brief", { pool = { max = 5 } })
+  ngx.say(db:query_value("select ?::text from pg_sleep(0.005)", "brief"))
+end
+
+local kinds = {
+  function(db) return db:query_value("select ?::integer + 1", 41) end,
+  function(db)
+    return db:transaction(function(tx)
+      local value = tx:query_value "select 40"
+      return tx:query_value("select ?::integer + 2", value)
+    end)
+  end,
+  function(db)
+    local rows = db:query(count_rows)
+    local first = rows:next().i
+    rows:close()
+    return first + 41
+  end,
+  function() return open("sqlite"):query_value("select ? + 1", 41) end,
+  -- It goes on on a worker.
+  function()
+    return open("sqlite"):query_value([[with recursive n (i) as
+      (select 1 union all select i + 1 from n where i < 5000) select max(i) - 4958 from n]])
+  end,
+}
+local n_mixed = 0
+
+app["/mixed"] = function()
+  n_mixed = n_mixed + 1
+  ngx.say(kinds[n_mixed % #kinds + 1](open "postgres"))
+end
+
+-- Light threads that are killed while they wait, when what they wait for has come, or with a job
+-- on a worker.
+app["/kill-some"] = function()
+  local threads = {}
+  for i = 1, 10 do
+    threads[i] = ngx.thread.spawn(function()
+      if i % 3 == 0 then return open("sqlite"):query_value(endless) end
+      open("postgres"):query_value("select pg_sleep(?::float)", i % 3 == 1 and 20 or 0.002)
+    end)
+  end
+  ngx.sleep(0.001 * (n_mixed % 5))
+  n_mixed = n_mixed + 1
+  for i = 1, 10 do
+    ngx.thread.kill(threads[i])
+    threads[i] = nil
+  end
+  ngx.say "killed"
+end
+
+-- Of both databases, once what was dropped has been collected.
+app["/rest"] = function()
+  collectgarbage()
+  collectgarbage()
+  local a, b = open("postgres"):stats(), open("sqlite"):stats()
+  ngx.say(a.in_use + b.in_use, " ", a.waiting + b.waiting)
+end
+
 app["/fill"] = function()
   local n = 0
   while n < 100 and ngx.timer.at(60, function() end) do n = n + 1 end
@@ -226,6 +316,31 @@ function app.try(name)
   end)
   tried[name] = ok and "ok" or tostring(err)
   return tried[name]
+end
+
+-- Rows of a connection that are left open, and closed by a phase that cannot wait.
+local left = {}
+
+function app.leave_open(name)
+  local conn = open("postgres", "left", { pool = { max = 10 } }):connect()
+  local rows = conn:query "select n from generate_series(1, 1000000) n"
+  left[name] = { conn, rows, rows:next().n }
+end
+
+function app.close_left(name)
+  local one = left[name]
+  if not one then return end
+  left[name] = nil
+  tried["close in " .. name] = tostring(select(2, pcall(function()
+    one[2]:close()
+    one[1]:close()
+    return one[1]:is_closed() and one[2]:is_closed() and "closed"
+  end)))
+end
+
+app["/left"] = function()
+  local stats = open("postgres", "left", { pool = { max = 10 } }):stats()
+  ngx.say(stats.in_use, " ", stats.size)
 end
 
 function app.try_inside_require()

@@ -258,8 +258,10 @@ mb_status mb__pool_connect_here(mb_pool *pool, mb_conn *conn,
     mb_error *error)
 {
   const mb_status status = mb__conn_connect(conn, cancellation, error);
+  /* By its cancellation, or its task was stopped. */
   const bool unwanted =
-      cancellation != NULL && mb_cancellation_is_cancelled(cancellation);
+      (cancellation != NULL && mb_cancellation_is_cancelled(cancellation)) ||
+      (status == MB_ERROR && error->class == MB_CANCELED);
   if (!end_connect(pool, conn, status, true, unwanted, flags, error))
     return MB_ERROR;
   *out = conn;

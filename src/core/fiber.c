@@ -62,6 +62,7 @@ struct mb_fiber {
   void (*work)(void *argument);
   void *argument;
   bool ended;
+  bool told; /* that what it waits for is ready */
   mb__fiber_stop stop;
   const void *task;
   int64_t entered_ns; /* or asked first since; 0: nobody has asked */
@@ -376,6 +377,11 @@ void mb_fiber_waits_for(const mb_fiber *fiber, mb_wait *out)
   *out = fiber->wait;
 }
 
+void mb_fiber_tell(mb_fiber *fiber)
+{
+  fiber->told = true;
+}
+
 bool mb_fiber_is_inside(void)
 {
   return mb__fiber_running() != NULL;
@@ -440,6 +446,7 @@ static void wait_outside(
   const int64_t look_ns = mb__host.now_ns() + LOOK_NS;
   if (two && fiber->wait.fd != fiber->both && look_ns < deadline_ns)
     fiber->wait.deadline_ns = look_ns;
+  fiber->told = false;
   leave(fiber);
   if (two)
     part(fiber, fds);
@@ -457,12 +464,24 @@ static int left_ms(int64_t deadline_ns)
   return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
+/* What was told of one event needs no look. */
+static bool is_told(const mb_fiber *fiber, struct pollfd *fds, nfds_t n)
+{
+  if (!fiber->told || n != 1 ||
+      (fds[0].events != POLLIN && fds[0].events != POLLOUT))
+    return false;
+  fds[0].revents = fds[0].events;
+  return true;
+}
+
 int mb__fiber_poll(struct pollfd *fds, nfds_t n, int64_t deadline_ns)
 {
   mb_fiber *fiber = mb__fiber_running();
   int timeout_ms = left_ms(deadline_ns);
   if (fiber != NULL && timeout_ms != 0) {
     wait_outside(fiber, fds, n, deadline_ns);
+    if (is_told(fiber, fds, n))
+      return 1;
     timeout_ms = 0;
   }
   return poll(fds, n, timeout_ms);

@@ -9,7 +9,6 @@
 
 #include "lexer.h"
 
-#include <ctype.h>
 #include <string.h>
 
 /* First words of statements that change rows at most. */
@@ -23,6 +22,11 @@ static bool is_plain(const mb__lexer *lexer, const mb__token *token)
   return false;
 }
 
+static int small_letter(unsigned char byte)
+{
+  return byte >= 'A' && byte <= 'Z' ? byte - 'A' + 'a' : byte;
+}
+
 /* Whether piece, in small letters, is a part of the word. */
 static bool has_piece(
     const mb__lexer *lexer, const mb__token *token, const char *piece)
@@ -30,7 +34,7 @@ static bool has_piece(
   const size_t size = strlen(piece);
   for (size_t at = 0; at + size <= token->size; at++) {
     size_t same = 0;
-    while (same < size && tolower(mb__lexer_byte(
+    while (same < size && small_letter(mb__lexer_byte(
                               lexer, token->start + at + same)) == piece[same])
       same++;
     if (same == size)

@@ -21,9 +21,12 @@ static unsigned char small_letter(unsigned char byte)
 bool mb__lexer_is(
     const mb__lexer *lexer, const mb__token *token, const char *word)
 {
-  if (token->kind != MB__TOKEN_WORD || strlen(word) != token->size)
+  if (token->kind != MB__TOKEN_WORD ||
+      small_letter(mb__lexer_byte(lexer, token->start)) !=
+          (unsigned char)word[0] ||
+      strlen(word) != token->size)
     return false;
-  for (size_t i = 0; i < token->size; i++)
+  for (size_t i = 1; i < token->size; i++)
     if (small_letter(mb__lexer_byte(lexer, token->start + i)) !=
         (unsigned char)word[i])
       return false;

@@ -75,6 +75,10 @@ typedef struct mb_lua {
   lua_State *outer; /* that has called what runs there, for who asks by whom */
   struct mb_lua_fiber *free_fibers;
   size_t n_free_fibers;
+  /* Of fibers: calls that they have, the most at a time lately and in the time
+   * before, and calls that have ended lately. */
+  size_t n_calls, most_calls, most_before, n_ended;
+  int64_t collect_ns; /* garbage for calls that wait, not before */
   struct mb_lua_fiber *left_fibers; /* calls that wait */
   size_t n_orphans;                 /* of these: nobody waits for them */
   const void *called; /* the handle that was called last, if it is alive */
@@ -115,6 +119,10 @@ static inline mb_lua *mb_lua_of(lua_State *L)
 /* The key of the registry that the running call has in place of key: each fiber
  * has its own, and key lies in mb_lua or is that of the kept error. */
 const void *mb_lua_own_key(const mb_lua *lua, const void *key);
+/* The call of a task is about to wait for what only the collection of a handle
+ * may free: collects some, now and while it waits; and not any more. */
+void mb_lua_want_garbage(lua_State *L, mb_lua *lua);
+void mb_lua_have_garbage(const mb_lua *lua);
 /* Before a handle is finalized: at the end of a state calls that wait may still
  * be using it; they are brought to their ends. */
 void mb_lua_end_fibers(lua_State *L, mb_lua *lua, const void *handle);
@@ -247,10 +255,20 @@ typedef struct mb_lua_config {
   bool keeps_booleans; /* 0 and 1 as integers */
   bool has_hooks;      /* the options' types or json convert */
   bool has_json;
-  bool is_plain;        /* texts have no placeholders */
-  bool logs_parameters; /* events show them */
+  bool is_plain;            /* texts have no placeholders */
+  bool logs_parameters;     /* events show them */
+  bool has_default_timeout; /* nobody has said that of call */
   mb_call call;
 } mb_lua_config;
+
+/* Of what takes as long as it takes, unless it is told: a script, a COPY. */
+static inline mb_call mb_lua_long_call(const mb_lua_config *config)
+{
+  mb_call call = config->call;
+  if (config->has_default_timeout)
+    call.timeout_ns = 0;
+  return call;
+}
 
 /* A Database, Connection or Transaction. */
 typedef struct mb_lua_session {

@@ -78,6 +78,10 @@ static inline bool compat_is_yieldable(lua_State *L)
 #endif
 }
 
+/* Whether steps of the collector reach all garbage.  In 5.4 they do not: its
+ * interpreter collects by generations, whose steps leave what is old alone. */
+#define COMPAT_COLLECTS_BY_STEPS (LUA_VERSION_NUM < 504)
+
 /* Pushes the value of t[n], and answers its type. */
 static inline int compat_rawgeti(lua_State *L, int index, int n)
 {

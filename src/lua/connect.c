@@ -141,20 +141,12 @@ static mb_status ask_password(lua_State *L, mb_lua_run *run)
   return status;
 }
 
-/* Tasks beside this one would be held up by all of it. */
-#define COLLECT_LIMIT_NS 1000000
-#define COLLECT_STEP_KB 64
-
 static void collect(lua_State *L, const mb_lua_run *run)
 {
-  if (run->lua->task == NULL) {
+  if (run->lua->task == NULL)
     lua_gc(L, LUA_GCCOLLECT, 0);
-  } else {
-    const int64_t until_ns = mb_now_ns() + COLLECT_LIMIT_NS;
-    while (
-        lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KB) == 0 && mb_now_ns() < until_ns)
-      continue;
-  }
+  else
+    mb_lua_want_garbage(L, run->lua);
   if (run->lua->has_dropped)
     mb_lua_end_dropped(run->lua);
 }
@@ -240,6 +232,8 @@ mb_status mb_lua_run_borrow(lua_State *L, mb_lua_run *run)
   if (run->watch.events != 0)
     run->watch.mark_ns = mb_now_ns();
   const mb_status status = borrow(L, run);
+  if (MB_RARELY(run->lua->task != NULL))
+    mb_lua_have_garbage(run->lua);
   if (run->watch.events != 0)
     mb_lua_watch_borrowed(run, status);
   if (status != MB_OK)

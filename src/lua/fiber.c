@@ -29,6 +29,7 @@ typedef struct mb_lua_fiber {
   int status;            /* of the call */
   bool is_left;
   bool is_news; /* that nobody waits for it: it has not been told */
+  bool wants_garbage;
   /* In the list of those that are free, or of those that were left. */
   struct mb_lua_fiber *next, *prev;
 
@@ -89,8 +90,12 @@ static void work(void *argument)
 
 /* --- Fibers ------------------------------------------------------------- */
 
-/* Kept for calls to come: each may have a file descriptor and some pages. */
-#define FREE_MAX 32
+/* How many are kept for calls to come, each of which may have a file descriptor
+ * and some pages: as many as calls have had at the same time lately, which is
+ * during one or two times so many calls, and within these bounds. */
+#define KEPT_MIN 32
+#define KEPT_MAX 256
+#define LATELY 1024
 
 /* Forgets what the registry has of it: it goes when Lua collects it. */
 static void release(lua_State *L, mb_lua_fiber *fiber)
@@ -132,12 +137,28 @@ static mb_lua_fiber *make(lua_State *L, mb_lua *lua)
 /* A fiber that is free, or a new one. */
 static mb_lua_fiber *take(lua_State *L, mb_lua *lua)
 {
-  if (lua->free_fibers == NULL)
-    return make(L, lua);
   mb_lua_fiber *fiber = lua->free_fibers;
-  lua->free_fibers = fiber->next;
-  lua->n_free_fibers--;
+  if (fiber == NULL) {
+    fiber = make(L, lua);
+  } else {
+    lua->free_fibers = fiber->next;
+    lua->n_free_fibers--;
+  }
+  if (++lua->n_calls > lua->most_calls)
+    lua->most_calls = lua->n_calls;
   return fiber;
+}
+
+/* Whether there are enough without one more. */
+static bool has_enough(const mb_lua *lua)
+{
+  size_t wanted =
+      lua->most_calls > lua->most_before ? lua->most_calls : lua->most_before;
+  if (wanted < KEPT_MIN)
+    wanted = KEPT_MIN;
+  else if (wanted > KEPT_MAX)
+    wanted = KEPT_MAX;
+  return lua->n_free_fibers + lua->n_calls >= wanted;
 }
 
 /* Its call has ended. */
@@ -145,7 +166,14 @@ static void put_back(lua_State *L, mb_lua_fiber *fiber)
 {
   mb_lua *lua = fiber->lua;
   lua_settop(fiber->L, 0);
-  if (lua->n_free_fibers == FREE_MAX) {
+  fiber->wants_garbage = false;
+  lua->n_calls--;
+  if (++lua->n_ended == LATELY) {
+    lua->n_ended = 0;
+    lua->most_before = lua->most_calls;
+    lua->most_calls = lua->n_calls;
+  }
+  if (has_enough(lua)) {
     release(L, fiber);
     return;
   }
@@ -195,6 +223,44 @@ static bool go(lua_State *L, mb_lua_fiber *fiber, bool starts)
   exchange(lua, fiber);
   note_left(fiber, !ended);
   return ended;
+}
+
+/* --- Calls that wait for forgotten handles ------------------------------- */
+
+/* Other tasks would be held up by a whole collection, and by one for each call
+ * of many that wait. */
+#define COLLECT_LIMIT_NS INT64_C(1000000)
+#define COLLECT_STEP_KB 64
+#define COLLECT_PAUSE_NS INT64_C(100000000)
+/* The least pause after one, in times that it took. */
+#define COLLECT_PAUSES 50
+
+static void collect(lua_State *L, mb_lua *lua)
+{
+  const int64_t since_ns = mb_now_ns();
+  if (since_ns < lua->collect_ns)
+    return;
+  if (!COMPAT_COLLECTS_BY_STEPS)
+    lua_gc(L, LUA_GCCOLLECT, 0);
+  else
+    while (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KB) == 0 &&
+           mb_now_ns() - since_ns < COLLECT_LIMIT_NS)
+      continue;
+  const int64_t now_ns = mb_now_ns();
+  const int64_t pause_ns = COLLECT_PAUSES * (now_ns - since_ns);
+  lua->collect_ns =
+      now_ns + (pause_ns > COLLECT_PAUSE_NS ? pause_ns : COLLECT_PAUSE_NS);
+}
+
+void mb_lua_want_garbage(lua_State *L, mb_lua *lua)
+{
+  lua->fiber->wants_garbage = true;
+  collect(L, lua);
+}
+
+void mb_lua_have_garbage(const mb_lua *lua)
+{
+  lua->fiber->wants_garbage = false;
 }
 
 /* --- Calls that nobody waits for ---------------------------------------- */
@@ -278,6 +344,14 @@ static int ticket_gc(lua_State *L)
 
 /* --- For the Lua side --------------------------------------------------- */
 
+/* Has a wait end after so many nanoseconds at the latest. */
+static void come_back(mb_wait *wait, int64_t duration_ns)
+{
+  const int64_t until_ns = mb_now_ns() + duration_ns;
+  if (until_ns < wait->deadline_ns)
+    wait->deadline_ns = until_ns;
+}
+
 /* Gives what start and step give; the ticket, where there is one yet, is at
  * index 1. */
 static int answer(lua_State *L, mb_lua_fiber *fiber, bool ended)
@@ -312,9 +386,10 @@ static int answer(lua_State *L, mb_lua_fiber *fiber, bool ended)
     lua_pushnil(L);
   lua_pushstring(L, words[wait.events & 3u]);
   /* Somebody has to look after those that nobody waits for. */
-  const int64_t look_ns = mb_now_ns() + LOOK_MS * INT64_C(1000000);
-  if (fiber->lua->n_orphans > 0 && look_ns < wait.deadline_ns)
-    wait.deadline_ns = look_ns;
+  if (fiber->lua->n_orphans > 0)
+    come_back(&wait, LOOK_MS * INT64_C(1000000));
+  if (fiber->wants_garbage)
+    come_back(&wait, COLLECT_PAUSE_NS);
   if (wait.deadline_ns == MB_NEVER) {
     lua_pushnil(L);
   } else {
@@ -363,7 +438,16 @@ int mb_lua_step(lua_State *L)
   lua_settop(L, 1);
   if (fiber->lua->n_orphans > 0)
     tidy(L, fiber->lua);
+  if (fiber->wants_garbage)
+    collect(L, fiber->lua);
   return answer(L, fiber, go(L, fiber, false));
+}
+
+/* tell(ticket): what it waits for is ready; step is next. */
+int mb_lua_tell(lua_State *L)
+{
+  mb_fiber_tell(check_ticket(L)->fiber);
+  return 0;
 }
 
 /* abandon(ticket, at_once): nobody wants it any more.  It ends as soon as that

@@ -79,6 +79,7 @@ int mb_lua_stats(lua_State *L);
 /* fiber.c */
 int mb_lua_start(lua_State *L);
 int mb_lua_step(lua_State *L);
+int mb_lua_tell(lua_State *L);
 int mb_lua_abandon(lua_State *L);
 int mb_lua_is_inside(lua_State *L);
 int mb_lua_scheduler(lua_State *L);

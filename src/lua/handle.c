@@ -115,6 +115,7 @@ int mb_lua_configure(lua_State *L)
   config->has_hooks = config->has_json || has_field(L, 2, "types");
   config->is_plain = field_is_false(L, 2, "placeholders");
   config->logs_parameters = field_is_true(L, 2, "log_parameters");
+  config->has_default_timeout = field_is_true(L, 2, "timeout_is_default");
   config->call.timeout_ns = field_ns(L, 2, "timeout");
   config->call.fetch_size = field_integer(L, 2, "fetch_size");
   lua_getfield(L, 2, "cancel");
@@ -452,13 +453,13 @@ int mb_lua_close_connection(lua_State *L)
   mb_lua *lua = mb_lua_enter(L);
   mb_lua_session *session = push_original(L, 1);
   note_call(session);
+  session->closed = true; /* for others, while it waits */
   if (lua->task != NULL && session->lease != NULL &&
       mb_lua_lease_holds(session->lease))
     (void)!mb_conn_await_turn(session->conn, NULL, &ignored);
   if (session->lease != NULL)
     mb_lua_lease_leave(lua, session->lease, false, false);
   session->lease = NULL;
-  session->closed = true;
   if (session->origin->observed != 0)
     mb_lua_tell_error(L, lua, session, NULL);
   return 0;

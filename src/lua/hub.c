@@ -48,6 +48,7 @@ typedef struct watch {
   int fd;              /* -1: it does not wait */
   int copy; /* stands for fd, for which another one waits; -1: none */
   bool queued;
+  bool is_ready; /* what it waits for; else its place in the queue is stale */
 } watch;
 
 #  define NO_WATCH UINT32_MAX
@@ -94,6 +95,7 @@ static void report_locked(uint64_t data)
   if (hub == NULL || found->generation != (uint32_t)(data >> 32))
     return;
   found->generation++;
+  found->is_ready = true;
   if (found->queued)
     return;
   found->queued = true;
@@ -214,6 +216,7 @@ static uint32_t new_watch_locked(mb_lua_hub *hub)
 
 static void disarm_locked(watch *one)
 {
+  one->is_ready = false;
   if (one->fd < 0)
     return;
   one->generation++;
@@ -483,7 +486,7 @@ static int hub_arm(lua_State *L)
   return 1;
 }
 
-/* hub:disarm(token): it need not come any more, but may. */
+/* hub:disarm(token): it does not come any more. */
 static int hub_disarm(lua_State *L)
 {
   const mb_lua_hub *hub = check_hub(L);
@@ -501,11 +504,13 @@ static int hub_next(lua_State *L)
   mb_lua_hub *hub = check_hub(L);
   uint32_t token = NO_WATCH;
   lock_all();
-  if (hub->n > 0) {
-    token = hub->queue[hub->first];
+  while (token == NO_WATCH && hub->n > 0) {
+    const uint32_t first = hub->queue[hub->first];
     hub->first = (hub->first + 1) & (hub->room - 1);
     hub->n--;
-    all.watches[token].queued = false;
+    all.watches[first].queued = false;
+    if (all.watches[first].is_ready)
+      token = first;
   }
   unlock_all();
   if (token == NO_WATCH)

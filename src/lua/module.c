@@ -201,6 +201,7 @@ static const luaL_Reg functions[] = {
     {"step", mb_lua_step},
     {"suggest", core_suggest},
     {"takes_batches", mb_lua_takes_batches},
+    {"tell", mb_lua_tell},
     {"text", mb_lua_text},
     {"url", mb_lua_url},
     {"view", mb_lua_view},

@@ -128,8 +128,9 @@ int mb_lua_command(lua_State *L)
   if (mb_lua_run_connect(L, &run) != MB_OK ||
       mb_lua_read_values(L, run.config, 3, &run.params, &run.error) != MB_OK)
     return mb_lua_run_fail(L, &run);
+  const mb_call call = mb_lua_long_call(run.config);
   run.status = mb_conn_command(run.conn, run.tx, name, run.params.values,
-      run.params.n, &run.config->call, &run.stmt, &run.error);
+      run.params.n, &call, &run.stmt, &run.error);
   if (run.status == MB_ERROR)
     return mb_lua_run_fail(L, &run);
   mb_lua_run_note(&run);

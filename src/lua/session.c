@@ -308,9 +308,8 @@ static mb_status run_script(
   const char *sql;
   size_t sql_size;
   size_t line;
-  /* A script takes as long as it takes, unless it is told. */
-  const mb_call call = {.timeout_ns = run->config->call.timeout_ns,
-      .cancellation = run->config->call.cancellation};
+  mb_call call = mb_lua_long_call(run->config);
+  call.fetch_size = 0;
   if (mb_script_open(run->conn, text, size, &script, &run->error) != MB_OK)
     return MB_ERROR;
   mb_status status = MB_OK;

@@ -210,9 +210,10 @@ static mb_status run_chunk(lua_State *L, mb_lua_run *run, chunk *one)
     return MB_ERROR;
   mb_lua_run_reads(run, false);
   const int64_t since_ns = run->watch.events != 0 ? mb_now_ns() : 0;
+  const mb_call call = mb_lua_long_call(run->config);
   const mb_status status = mb_stmt_run_many(&run->stmt, run->tx, one->values,
-      one->n, (size_t)(one->last - one->first + 1), one->number,
-      &run->config->call, &run->error);
+      one->n, (size_t)(one->last - one->first + 1), one->number, &call,
+      &run->error);
   if (run->watch.events != 0)
     run->watch.server_ns += mb_now_ns() - since_ns;
   lua_settop(L, top);

@@ -13,7 +13,7 @@
 local core = require "moonbase.core"
 local ngx = require "ngx"
 
-local abandon, step = core.abandon, core.step
+local abandon, step, tell = core.abandon, core.step, core.tell
 local ceil, max, min = math.ceil, math.max, math.min
 local is_yieldable = core.is_yieldable
 local running = coroutine.running
@@ -31,7 +31,8 @@ local longest, longest_slice = 3600, 0.02
 local hub = core.hub()
 
 -- A wait has a slot: token, semaphore, state (that of the call); waiting, from its beginning
--- to its end; posted: its semaphore was; adopted: its light thread was killed.
+-- to its end; posted: its semaphore was; told: because what it waits for is ready; adopted:
+-- its light thread was killed.
 local slots = {} -- by token
 local free, n_free = {}, 0
 local n_waiting = 0
@@ -66,7 +67,7 @@ end
 
 local function give(slot)
   if slot.token then hub:disarm(slot.token) end
-  slot.state, slot.waiting, slot.posted, slot.adopted = nil, false, false, false
+  slot.state, slot.waiting, slot.posted, slot.told, slot.adopted = nil, false, false, false, false
   n_waiting = n_waiting - 1
   n_free = n_free + 1
   free[n_free] = slot
@@ -111,7 +112,7 @@ local function deliver()
       if slot.adopted or slot.posted or is_orphan(slot) then
         look(slot)
       else
-        slot.posted = true
+        slot.posted, slot.told = true, true
         slot.semaphore:post(1)
       end
     end
@@ -233,6 +234,16 @@ function own.task()
   return refuse("in phase " .. phase)
 end
 
+--- Has the pump take a call to its end, where nobody may wait for it.
+function own.leave(state, fd, events)
+  local slot = take(state)
+  -- Then others' calls do it once the state is collected.
+  if not slot.token then return give(slot) end
+  slot.adopted = true
+  is_pumped()
+  if fd then hub:arm(slot.token, fd, events) end
+end
+
 --- Lets others run until fd is ready or the time is up, or a little.
 function own.wait(fd, events, seconds, state)
   local slot = take(state)
@@ -246,7 +257,10 @@ function own.wait(fd, events, seconds, state)
   -- Less than a millisecond would be no wait.
   local ok, err = semaphore:wait(max(ceil(limit * 1000), 1) / 1000)
   -- It may have been posted after the time was up.
-  while semaphore:count() > 0 do semaphore:wait(0) end
+  if not ok and slot.posted then
+    while semaphore:count() > 0 do semaphore:wait(0) end
+  end
+  if slot.told then tell(state) end
   give(slot)
   if not ok and err ~= "timeout" then error(err, 0) end
 end
