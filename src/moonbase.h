@@ -303,6 +303,8 @@ void mb_conn_drop(mb_conn *conn);
 void mb_conn_ref(mb_conn *conn);
 void mb_conn_unref(mb_conn *conn);
 static inline uint64_t mb_conn_borrow(const mb_conn *conn);
+/* Whose it is, as long as that is open. */
+const mb_pool *mb_conn_pool(const mb_conn *conn);
 /* Whether it has the pool's place to write. */
 bool mb_conn_is_writer(const mb_conn *conn);
 

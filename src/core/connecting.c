@@ -261,7 +261,7 @@ mb_status mb__pool_connect_here(mb_pool *pool, mb_conn *conn,
   /* By its cancellation, or its task was stopped. */
   const bool unwanted =
       (cancellation != NULL && mb_cancellation_is_cancelled(cancellation)) ||
-      (status == MB_ERROR && error->class == MB_CANCELED);
+      mb__fiber_was_stopped();
   if (!end_connect(pool, conn, status, true, unwanted, flags, error))
     return MB_ERROR;
   *out = conn;

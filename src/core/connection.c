@@ -15,6 +15,11 @@
 
 /* --- References and borrows --------------------------------------------- */
 
+const mb_pool *mb_conn_pool(const mb_conn *conn)
+{
+  return conn->pool;
+}
+
 void mb_conn_ref(mb_conn *conn)
 {
   (void)atomic_fetch_add_explicit(&conn->refs, 1, memory_order_relaxed);

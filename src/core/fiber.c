@@ -64,6 +64,7 @@ struct mb_fiber {
   bool ended;
   bool told; /* that what it waits for is ready */
   mb__fiber_stop stop;
+  bool stopped; /* at any time since its start */
   const void *task;
   int64_t entered_ns; /* or asked first since; 0: nobody has asked */
   mb_wait wait;
@@ -325,6 +326,7 @@ bool mb_fiber_start(
   fiber->argument = argument;
   fiber->ended = false;
   fiber->stop = MB__FIBER_GOES_ON;
+  fiber->stopped = false;
   enter(fiber);
   return fiber->ended;
 }
@@ -352,6 +354,7 @@ const void *mb__fiber_task(void)
 void mb_fiber_stop(mb_fiber *fiber, bool at_once)
 {
   fiber->stop = at_once ? MB__FIBER_CUT_OFF : MB__FIBER_STOPPED;
+  fiber->stopped = true;
   if (is_away(fiber) && fiber->op != NULL)
     stop_op(fiber->op);
 }
@@ -364,6 +367,12 @@ mb__fiber_stop mb__fiber_take_stop(void)
   const mb__fiber_stop stop = fiber->stop;
   fiber->stop = MB__FIBER_GOES_ON;
   return stop;
+}
+
+bool mb__fiber_was_stopped(void)
+{
+  const mb_fiber *fiber = mb__fiber_running();
+  return fiber != NULL && fiber->stopped;
 }
 
 mb_status mb__fiber_refuse(mb_error *error)

@@ -29,6 +29,8 @@ typedef enum mb__fiber_stop {
   MB__FIBER_CUT_OFF
 } mb__fiber_stop;
 mb__fiber_stop mb__fiber_take_stop(void);
+/* The same, said as often as it is asked. */
+bool mb__fiber_was_stopped(void);
 /* What a wait that was stopped fails with; answers MB_ERROR. */
 mb_status mb__fiber_refuse(mb_error *error);
 

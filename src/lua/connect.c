@@ -59,14 +59,22 @@ static mb_status check_transactions(
       "connection outside of it");
 }
 
-/* Whether this task holds all connections of the pool by itself. */
+/* Whether nobody but this task, and calls that this one is made in, has a
+ * connection of the pool, or makes one. */
 static bool holds_all(const mb_lua_run *run)
 {
-  int64_t n = 0;
-  for (const mb_lua_lease *lease = run->lua->leases; lease != NULL;
+  const mb_lua *lua = run->lua;
+  const mb_pool *pool = run->session->pool;
+  mb_pool_stats stats;
+  mb_pool_stats_read(run->session->pool, &stats);
+  int64_t n = stats.idle;
+  for (const mb_lua_lease *lease = lua->leases; lease != NULL;
        lease = lease->next)
-    n += lease->pool == run->session->pool && lease->task == run->lua->task;
-  return n >= mb_pool_settings(run->session->pool)->max;
+    n += lease->pool == pool && lease->task == lua->task;
+  for (size_t i = 0; i < lua->n_frames; i++)
+    n += lua->frames[i].conn != NULL &&
+         mb_conn_pool(lua->frames[i].conn) == pool;
+  return n >= stats.size;
 }
 
 /* No connection is to be had, and nobody but this program could give one back:
@@ -141,9 +149,11 @@ static mb_status ask_password(lua_State *L, mb_lua_run *run)
   return status;
 }
 
-static void collect(lua_State *L, const mb_lua_run *run)
+/* Has what the program has forgotten collected: all of it, or, where others
+ * would be held up and may give something back, as much as they can bear. */
+static void collect(lua_State *L, const mb_lua_run *run, bool whole)
 {
-  if (run->lua->task == NULL)
+  if (whole)
     lua_gc(L, LUA_GCCOLLECT, 0);
   else
     mb_lua_want_garbage(L, run->lua);
@@ -154,38 +164,67 @@ static void collect(lua_State *L, const mb_lua_run *run)
 void mb_lua_run_make_place(lua_State *L, const mb_lua_run *run)
 {
   if (mb_lua_holds_place(run))
-    collect(L, run);
+    collect(L, run, true);
+}
+
+/* Whether somebody may give a connection back that this call can use; what it
+ * would wait for by itself comes never. */
+static bool may_wait(const mb_lua_run *run)
+{
+  if (run->writes && mb_lua_holds_place(run))
+    return false;
+  return has_others(run) && !(run->lua->task != NULL && holds_all(run));
+}
+
+/* One that is free, or new, or of rows that share it.  MB_WAIT: there is none.
+ */
+static mb_status borrow_now(lua_State *L, mb_lua_run *run)
+{
+  if (acquire(run, MB_ACQUIRE_NOW | MB_ACQUIRE_LOOK) == MB_OK)
+    return MB_OK;
+  if (run->error.class != MB_POOL_TIMEOUT)
+    return MB_ERROR;
+  if (!(run->writes && mb_lua_holds_place(run)) && share(L, run))
+    return MB_OK;
+  return MB_WAIT;
+}
+
+/* The same after nobody has given one back in time. */
+static mb_status borrow_late(lua_State *L, mb_lua_run *run)
+{
+  const mb_error waited = run->error;
+  collect(L, run, true);
+  const mb_status status = borrow_now(L, run);
+  if (status != MB_WAIT)
+    return status;
+  run->error = waited;
+  return MB_ERROR;
 }
 
 static mb_status borrow(lua_State *L, mb_lua_run *run)
 {
   mb_error *error = &run->error;
-  mb_pool *pool = run->session->pool;
-  if (run->session->has_password && mb_pool_needs_password(pool) &&
+  if (run->session->has_password &&
+      mb_pool_needs_password(run->session->pool) &&
       ask_password(L, run) != MB_OK)
     return MB_ERROR;
-  if (acquire(run, MB_ACQUIRE_NOW | MB_ACQUIRE_LOOK) == MB_OK)
-    return MB_OK;
-  if (error->class != MB_POOL_TIMEOUT)
-    return MB_ERROR;
-  if (!(run->writes && mb_lua_holds_place(run)) && share(L, run))
-    return MB_OK;
+  mb_status status = borrow_now(L, run);
+  if (status != MB_WAIT)
+    return status;
   /* Handles that were forgotten hold connections until they are collected. */
-  collect(L, run);
-  if (acquire(run, MB_ACQUIRE_NOW | MB_ACQUIRE_LOOK) == MB_OK)
-    return MB_OK;
-  if (error->class != MB_POOL_TIMEOUT)
-    return MB_ERROR;
-  const bool holds = run->writes && mb_lua_holds_place(run);
-  if (!holds && share(L, run))
-    return MB_OK;
-  /* Others may give something back, but not what this program waits for. */
-  const bool waits =
-      has_others(run) && !holds && !(run->lua->task != NULL && holds_all(run));
+  const bool is_task = run->lua->task != NULL;
+  collect(L, run, !(is_task && may_wait(run)));
+  status = borrow_now(L, run);
+  if (status != MB_WAIT)
+    return status;
+  const bool waits = may_wait(run);
   if (acquire(run, waits ? 0 : MB_ACQUIRE_NOW) == MB_OK)
     return MB_OK;
-  return waits || error->class != MB_POOL_TIMEOUT ? MB_ERROR
-                                                  : explain_empty(run);
+  if (error->class != MB_POOL_TIMEOUT)
+    return MB_ERROR;
+  if (!waits)
+    return explain_empty(run);
+  return is_task ? borrow_late(L, run) : MB_ERROR;
 }
 
 /* Has a new connection set up by the Lua side, before it is used. */

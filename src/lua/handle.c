@@ -481,8 +481,10 @@ int mb_lua_close_database(lua_State *L)
     mb_lua_end_leases(lua, session); /* what was in a call the first time */
     return 0;
   }
-  /* Nobody else has anything of a pool without a name. */
-  if (!mb_pool_is_named(session->pool) && lua->task == NULL)
+  /* Nobody else has anything of a pool without a name; and what a call has in
+   * which this one is made is not given back meanwhile. */
+  if ((!mb_pool_is_named(session->pool) && lua->task == NULL) ||
+      lua->n_frames > 0 || lua->n_readers > 0)
     limit_s = 0;
   session->closed = true;
   note_call(session);
