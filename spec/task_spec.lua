@@ -176,6 +176,19 @@ for _, loop in ipairs(loops) do
         end)
         assert.same({ "ended", "closed" }, order)
       end)
+
+      it("until another has closed it, when they ask for that", function()
+        together(function()
+          assert.is_false(conn:wait_closed(0.02))
+          assert.is_true(conn:wait_closed())
+          note "seen"
+        end, function()
+          loop.pause(0.05)
+          note "closing"
+          conn:close()
+        end)
+        assert.same({ "closing", "seen" }, order)
+      end)
     end)
   end)
 end

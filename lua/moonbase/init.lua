@@ -200,12 +200,25 @@ local function freeze(value)
   })
 end
 
+-- The longest pause between two looks whether a handle has been closed, in seconds.
+local longest_look = 0.05
+
 -- The method wait_closed of a kind of handle, which nobody else can close in a program
 -- that blocks.
 local function wait_with(is_closed)
-  return function(x)
+  return function(x, timeout)
     if is_closed(x) then return true end
-    errors.usage "this would wait for ever: nobody else can close it in a blocking program"
+    if not scheduler.is_task(x) then
+      errors.usage "this would wait for ever: nobody else can close it in a blocking program"
+    end
+    local now, pause = core.now(), 0.001
+    local deadline = timeout and now + timeout or math.huge
+    while not is_closed(x) do
+      if now >= deadline then return false end
+      core.pause(x, math.min(pause, deadline - now))
+      now, pause = core.now(), math.min(2 * pause, longest_look)
+    end
+    return true
   end
 end
 

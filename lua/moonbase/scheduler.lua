@@ -182,6 +182,14 @@ function scheduler.detect()
   return blocking
 end
 
+--- Whether others run while a call on a handle waits here.
+---@param x table a handle
+---@return boolean
+---@local
+function scheduler.is_task(x)
+  return find ~= nil and (is_inside() or find(x).task()) and true or false
+end
+
 --- Checks a value of the option.
 ---@param value any
 ---@local

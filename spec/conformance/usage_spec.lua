@@ -220,6 +220,14 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.is_nil(db:current())
     end)
 
+    -- In a task somebody else might close it.
+    local function check_open(x)
+      local waited, err = pcall(x.wait_closed, x, 0.001)
+      if waited then return assert.is_false(err) end
+      assert.equal("UsageError", err.class)
+      assert.match("would wait for ever", err.message)
+    end
+
     it("is a foreign object where one of Moonbase's is wanted", function()
       local rows = db:query "select 1"
       expect.raised("UsageError", "Rows is wanted here, and got Database", rows.next, db)
@@ -253,9 +261,9 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("is to wait for what only this program could close", function()
       local statement = db:connect():prepare "select 1"
-      expect.raised("UsageError", "would wait for ever", statement.wait_closed, statement)
+      check_open(statement)
       local rows = statement:query()
-      expect.raised("UsageError", "would wait for ever", rows.wait_closed, rows)
+      check_open(rows)
       rows:close()
     end)
   end)

@@ -51,9 +51,11 @@ function Rows:close() end
 ---@return boolean
 function Rows:is_closed() end
 
---- True when they are closed; a UsageError otherwise: nobody else could close them.
----@return true
-function Rows:wait_closed() end
+--- Waits until another task has closed them; a UsageError in a program that blocks, where
+--- nobody else could.
+---@param seconds? number how long at most
+---@return boolean closed false: the time is up
+function Rows:wait_closed(seconds) end
 
 --- Something that operations listen to.
 ---@class moonbase.Cancellation: userdata

@@ -101,9 +101,11 @@ function Session:capability() end
 ---@return boolean
 function Session:is_closed() end
 
---- True when it is closed; a UsageError otherwise: nobody else could close it.
----@return true
-function Session:wait_closed() end
+--- Waits until another task has closed it; a UsageError in a program that blocks, where
+--- nobody else could.
+---@param seconds? number how long at most
+---@return boolean closed false: the time is up
+function Session:wait_closed(seconds) end
 
 --- A database: lends connections to its calls.
 ---@class moonbase.Database: moonbase.Session

@@ -63,6 +63,8 @@ function Statement:close() end
 ---@return boolean
 function Statement:is_closed() end
 
---- True when it is closed; a UsageError otherwise: nobody else could close it.
----@return true
-function Statement:wait_closed() end
+--- Waits until another task has closed it; a UsageError in a program that blocks, where
+--- nobody else could.
+---@param seconds? number how long at most
+---@return boolean closed false: the time is up
+function Statement:wait_closed(seconds) end
