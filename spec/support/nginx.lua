@@ -120,7 +120,8 @@ end
 local function launch(server, given)
   local values = values_of(server, given)
   local path = server:path "nginx.conf"
-  files.write(path, given.configure and given.configure(server) or fill(configuration, values))
+  files.write(path, given.configure and values.user .. " " .. given.configure(server)
+    or fill(configuration, values))
   return shell.run(("env %s nginx -p %s -c %s"):format(assignments_of(given, values),
     quote(server.folder .. "/"), quote(path)))
 end
