@@ -124,7 +124,7 @@ static inline bool wants_fiber(const mb_lua *lua, const mb_lua_rows *rows)
   return rows->of_task && rows->config.has_hooks && lua->fiber == NULL;
 }
 
-static inline mb_status fetch(
+__attribute__((always_inline)) static inline mb_status fetch(
     mb_lua *lua, mb_lua_rows *rows, const mb_value **row, mb_error *error)
 {
   if (MB_RARELY(wants_fiber(lua, rows)))
