@@ -109,7 +109,11 @@ local function assignments_of(given, values)
   }
   -- What watches this Lua has to watch what nginx loads.
   local preload = os.getenv "LD_PRELOAD"
-  if preload then list[#list + 1] = "LD_PRELOAD=" .. quote(preload) end
+  if preload then
+    list[#list + 1] = "LD_PRELOAD=" .. quote(preload)
+    -- nginx does not free all that it has of its environment.
+    list[#list + 1] = "ASAN_OPTIONS=detect_leaks=0"
+  end
   for name, value in pairs(given.environment or {}) do
     list[#list + 1] = name .. "=" .. quote(value)
   end
