@@ -1,6 +1,7 @@
 -- Tasks that share handles: whose a transaction is, whose turn it is on a connection, and what
 -- becomes of calls whose tasks are gone.
 local moonbase = require "moonbase"
+local files = require "spec.support.files"
 local loops = require "spec.support.loops"
 local postgres = require "spec.support.postgres"
 
@@ -175,6 +176,21 @@ for _, loop in ipairs(loops) do
           note "closed"
         end)
         assert.same({ "ended", "closed" }, order)
+      end)
+
+      it("to write, also when the turn has come for one that has not run yet", function()
+        local url = "sqlite:" .. files.folder() .. "/case.db"
+        local own = moonbase.open(url, { scheduler = loop.name })
+        own:exec "create table number (n integer)"
+        local function write()
+          for i = 1, 5 do
+            own:transaction(function(tx) tx:exec("insert into number values (?)", i) end)
+          end
+        end
+        together(write, write, write)
+        assert.equal(15, own:query_value "select count(*) from number")
+        own:close()
+        files.clean()
       end)
 
       it("until another has closed it, when they ask for that", function()

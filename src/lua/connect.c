@@ -59,22 +59,23 @@ static mb_status check_transactions(
       "connection outside of it");
 }
 
-/* Whether nobody but this task, and calls that this one is made in, has a
- * connection of the pool, or makes one. */
+/* Whether this task, and calls that this one is made in, have all connections
+ * of the pool that this one could get.  The one that is kept for who writes may
+ * be idle while its turn has come for another task. */
 static bool holds_all(const mb_lua_run *run)
 {
   const mb_lua *lua = run->lua;
   const mb_pool *pool = run->session->pool;
   mb_pool_stats stats;
-  mb_pool_stats_read(run->session->pool, &stats);
-  int64_t n = stats.idle;
+  int64_t n = 0;
   for (const mb_lua_lease *lease = lua->leases; lease != NULL;
        lease = lease->next)
     n += lease->pool == pool && lease->task == lua->task;
   for (size_t i = 0; i < lua->n_frames; i++)
     n += lua->frames[i].conn != NULL &&
          mb_conn_pool(lua->frames[i].conn) == pool;
-  return n >= stats.size;
+  mb_pool_stats_read(run->session->pool, &stats);
+  return n > 0 && (run->writes ? n >= stats.max : n + stats.idle >= stats.size);
 }
 
 /* No connection is to be had, and nobody but this program could give one back:
