@@ -112,8 +112,8 @@ mb_status mb__conn_refuse(mb_conn *conn, mb_error *error)
         MB_CONNECTION_DEAD | MB_TRANSACTION_DEAD | conn->verdict.flags;
     return MB_ERROR;
   }
-  if (conn->left != NULL && mb_fiber_is_inside() &&
-      conn->left != mb__fiber_running())
+  const mb_fiber *left = mb__conn_left(conn);
+  if (left != NULL && mb_fiber_is_inside() && left != mb__fiber_running())
     return mb__conn_enter_in_turn(conn, error);
   return mb__host.fail(error, MB_USAGE,
       "the connection is in the middle of another call (this one comes from a "

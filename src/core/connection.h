@@ -85,7 +85,9 @@ struct mb_conn {
   uint32_t lexical_serial; /* moves when texts mean something else */
 
   /* Fibers of the borrower's thread. */
-  mb_fiber *left;     /* its call is going on, and it was left meanwhile */
+  /* Its call is going on, and it was left meanwhile; who asks may be a thread
+   * that has no business here. */
+  _Atomic(mb_fiber *) left;
   unsigned n_turns;   /* that wait for their turn */
   mb__condition turn; /* with the pool's lock */
 
@@ -310,14 +312,18 @@ static inline mb_status mb__conn_enter(mb_conn *conn, mb_error *error)
 MB_CHECKED mb_status mb__conn_enter_in_turn(mb_conn *conn, mb_error *error);
 /* Wakes fibers that wait for their turn. */
 MB_COLD void mb__conn_pass_turn(mb_conn *conn);
+static inline const mb_fiber *mb__conn_left(const mb_conn *conn)
+{
+  return atomic_load_explicit(&conn->left, memory_order_relaxed);
+}
 /* Around what may leave a fiber in the middle of a call. */
 static inline void mb__conn_leave_fiber(mb_conn *conn)
 {
-  conn->left = mb__fiber_running();
+  atomic_store_explicit(&conn->left, mb__fiber_running(), memory_order_relaxed);
 }
 static inline void mb__conn_come_back(mb_conn *conn)
 {
-  conn->left = NULL;
+  atomic_store_explicit(&conn->left, NULL, memory_order_relaxed);
 }
 
 /* Forgets the bounds of the operation. */

@@ -17,7 +17,8 @@ void mb__conn_pass_turn(mb_conn *conn)
  * another task's transaction is open inside the one at depth. */
 static bool is_taken(const mb_conn *conn, uint32_t depth)
 {
-  if (conn->left != NULL && conn->left != mb__fiber_running())
+  const mb_fiber *left = mb__conn_left(conn);
+  if (left != NULL && left != mb__fiber_running())
     return true;
   const uint32_t open = mb__tx_kept_depth(conn);
   return open > depth && conn->levels[open - 1].task != mb__fiber_task();
@@ -45,7 +46,7 @@ static mb_status wait_for_turn(mb_conn *conn, uint32_t depth, mb_error *error)
   if (in_time || !is_taken(conn, depth))
     return MB_OK;
   return mb__host.fail(error, MB_POOL_TIMEOUT,
-      conn->left != NULL
+      mb__conn_left(conn) != NULL
           ? "a call of another task on this connection did not end"
           : "a transaction of another task on this connection did not end");
 }
