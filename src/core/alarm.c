@@ -42,12 +42,20 @@ static void forget_alarms(void)
   (void)pthread_mutex_unlock(&alarms_lock);
 }
 
-static void get_ready(void)
+static void make_ready(void)
 {
   mb__condition_init(&wake);
   mb__condition_init(&was_shut);
   (void)pthread_atfork(lock_alarms, unlock_alarms, forget_alarms);
   atomic_store(&was_ready, true);
+}
+
+/* Before the thread waits for the first time: what it waits on is not to be
+ * made anew under it. */
+static void get_ready(void)
+{
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  (void)pthread_once(&once, make_ready);
 }
 
 /* --- The thread --------------------------------------------------------- */
@@ -134,8 +142,7 @@ static void start_locked(void)
 
 mb_status mb__alarm_prepare(mb_error *error)
 {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  (void)pthread_once(&once, get_ready);
+  get_ready();
   (void)pthread_mutex_lock(&alarms_lock);
   start_locked();
   used = true;
@@ -149,6 +156,7 @@ mb_status mb__alarm_prepare(mb_error *error)
 
 void mb__alarm_set(mb__alarm *alarm)
 {
+  get_ready();
   (void)pthread_mutex_lock(&alarms_lock);
   alarm->is_shutting = false;
   alarm->prev = NULL;

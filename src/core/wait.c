@@ -224,11 +224,26 @@ static mb_status look_for_asking(mb_conn *conn, mb_error *error)
   return conn->answer;
 }
 
+/* Whoever stopped the call while it was away has been heard, if it failed. */
+static void come_home(mb_conn *conn, mb_status status)
+{
+  mb__fiber_come_home();
+  mb__conn_come_back(conn);
+  conn->away = false;
+  if (status == MB_ERROR && atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
+    (void)mb__fiber_take_stop();
+}
+
 static mb_status go_on(mb_conn *conn, unsigned ready, mb_error *error)
 {
-  return conn->resume != NULL
-             ? conn->resume(conn, error)
-             : conn->driver->resume(conn->impl, ready, &conn->op, error);
+  const mb_status status =
+      conn->resume != NULL
+          ? conn->resume(conn, error)
+          : conn->driver->resume(conn->impl, ready, &conn->op, error);
+  /* A driver that waits may block at its end. */
+  if (conn->away)
+    come_home(conn, status);
+  return status;
 }
 
 /* Nothing runs that could be asked to stop: the call is told, and ends. */
@@ -380,16 +395,6 @@ void mb__conn_make_way(mb_op *op, bool at_once)
   }
   mb__conn_come_back(conn);
   op->bounded = bounded;
-}
-
-/* Whoever stopped the call while it was away has been heard, if it failed. */
-static void come_home(mb_conn *conn, mb_status status)
-{
-  mb__fiber_come_home();
-  mb__conn_come_back(conn);
-  conn->away = false;
-  if (status == MB_ERROR && atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
-    (void)mb__fiber_take_stop();
 }
 
 static bool hears_alarms(void)
