@@ -220,6 +220,8 @@ local function conclude(tx, ok, ...)
     local err = ...
     if core.is_open(tx) then
       local rolled_back, further = pcall(finish, tx, "rollback", err)
+      -- Lua had no memory for it: who goes on would do so inside of what is still open.
+      if not rolled_back and not errors.is(further) and core.is_open(tx) then error(further, 0) end
       if not rolled_back then add_error(err, further) end
     else
       ended(tx, "rollback", err)

@@ -18,6 +18,7 @@
  * each of its allocations fails in turn, most of all where code is compiled.
  */
 #include "../../drivers/sqlite/driver.h"
+#include "../../src/core/worker.h"
 #include "../../src/lua/compat.h"
 #include "../../src/moonbase.h"
 #include "check.h"
@@ -40,6 +41,7 @@ enum outcome {
 static const int rows_of[N_PARTS] = {0, 1, 1, 3, 0, 2, 20, 1, 1};
 
 static enum outcome parts[N_PARTS]; /* of the steps that write */
+static bool in_tasks;               /* the steps are tasks of a scheduler */
 
 int luaopen_moonbase_core(lua_State *L);
 int luaopen_moonbase_driver_sqlite(lua_State *L);
@@ -106,7 +108,8 @@ static int load_script(lua_State *L)
   lua_pushstring(L, copy_path);
   lua_pushcfunction(L, on_ended);
   lua_pushcfunction(L, on_done);
-  lua_call(L, 4, 2);
+  lua_pushboolean(L, in_tasks);
+  lua_call(L, 5, 2);
   return 2;
 }
 
@@ -239,12 +242,13 @@ static bool fails(size_t first, size_t n)
 {
   static bool loaded; /* the driver, whose description stays for good */
   const sqlite3_int64 used = sqlite3_memory_used();
+  const size_t workers = mb__worker_count();
   memset(parts, 0, sizeof parts);
   memory_count();
   lua_State *L = open_state();
   run_steps(L, first, n);
   lua_close(L);
-  CHECK_INT(memory_held, loaded ? 0 : 1);
+  CHECK_INT(memory_held + workers, mb__worker_count() + (loaded ? 0 : 1));
   loaded = true;
   if (memory_refused == 0)
     for (size_t i = 1; i < N_PARTS; i++)
@@ -291,6 +295,16 @@ static void all_allocations_fail(void)
   memory_fail_each(fails, SIZE_MAX, 37);
 }
 
+static void fail_in_tasks(void)
+{
+  in_tasks = true;
+  CHECK(!fails(SIZE_MAX / 2, 1));
+  memory_fail_each(fails, 1, 83);
+  memory_fail_each(fails, 2, 29);
+  memory_fail_each(fails, SIZE_MAX, 79);
+  in_tasks = false;
+}
+
 static void loading_fails(void)
 {
   memory_fail_each(fails_to_load, 2, 97);
@@ -298,7 +312,8 @@ static void loading_fails(void)
 
 static const struct check_test tests[] = {CHECK_TEST(nothing_fails),
     CHECK_TEST(one_allocation_fails), CHECK_TEST(two_allocations_fail),
-    CHECK_TEST(all_allocations_fail), CHECK_TEST(loading_fails)};
+    CHECK_TEST(all_allocations_fail), CHECK_TEST(fail_in_tasks),
+    CHECK_TEST(loading_fails)};
 
 int main(void)
 {

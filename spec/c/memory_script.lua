@@ -1,8 +1,9 @@
 -- What memory_lua_test.c runs while memory runs out: a list of steps, each called by itself.
 --
 -- A step that writes has a number.  It says ended(number) when nothing but its commit is left to
--- do, and done(number) when that has come back well.
-local url, copy, ended, done = ...
+-- do, and done(number) when that has come back well.  Where in_tasks is true, each step is a task
+-- of a scheduler, and its calls are left while they wait.
+local url, copy, ended, done, in_tasks = ...
 
 local moonbase = require "moonbase"
 
@@ -26,6 +27,27 @@ local options = {
   },
   collations = { by_size = function(a, b) return #a - #b end },
 }
+
+if in_tasks then
+  options.scheduler = {
+    task = function()
+      local task, is_main = coroutine.running()
+      return not is_main and task or nil
+    end,
+    wait = function() coroutine.yield() end,
+  }
+end
+
+-- The step as a task that is resumed until it ends.
+local function as_task(fn)
+  return function()
+    local task = coroutine.create(fn)
+    repeat
+      local ok, err = coroutine.resume(task)
+      if not ok then error(err, 0) end
+    until coroutine.status(task) == "dead"
+  end
+end
 
 local long = ("x"):rep(3000)
 
@@ -253,6 +275,10 @@ local function finish()
   assert(db:query_value "select 1" == 1)
   assert(db:stats().in_use == 0, "a connection was not given back")
   db:close()
+end
+
+if in_tasks then
+  for i = 1, #steps do steps[i] = as_task(steps[i]) end
 end
 
 return steps, finish

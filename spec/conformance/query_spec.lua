@@ -1,6 +1,5 @@
 -- What the methods that run SQL give, on each object that has them.
 local moonbase = require "moonbase"
-local expect = require "spec.support.expect"
 
 -- How each kind of object is had from a Database.
 local kinds = {

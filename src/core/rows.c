@@ -319,6 +319,18 @@ static mb_status keep_for_later(
   return MB_ERROR;
 }
 
+/* Keeps a row that was read ahead.  Where there is no memory the run ends, and
+ * whoever asked for rows is told now. */
+static mb_status keep_ahead(mb_stmt *stmt, mb_error *error)
+{
+  if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns,
+          &stmt->prefetch.bytes, error) == MB_OK)
+    return MB_OK;
+  mb__stmt_forget_rows(stmt);
+  mb__stmt_abandon(stmt);
+  return MB_ERROR;
+}
+
 /* Reads on into memory, until a limit or the end. */
 static mb_status prefetch_step(mb_conn *conn, void *argument, mb_error *error)
 {
@@ -340,12 +352,8 @@ static mb_status prefetch_step(mb_conn *conn, void *argument, mb_error *error)
     status = end_fetch(stmt, status, error);
     if (status != MB_ROW)
       MB_TASK_LEAVE(stmt->at, status);
-    if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns,
-            &stmt->prefetch.bytes, error) != MB_OK) {
-      mb__stmt_forget_rows(stmt);
-      mb__stmt_abandon(stmt);
+    if (keep_ahead(stmt, error) != MB_OK)
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
-    }
     stmt->prefetch.rows--;
   }
   MB_TASK_END(stmt->at);
@@ -382,10 +390,14 @@ static mb_status ahead_step(mb_conn *conn, void *argument, mb_error *error)
       MB_TASK_LEAVE(stmt->at, stmt->spool == NULL ? MB_ERROR : MB_ROW);
     }
     MB_TASK_AWAIT(stmt->at, status, conn, start_fetch(stmt, error));
-    if (keep_for_later(stmt, status, &stmt->prefetch.bytes, error) ==
-            MB_ERROR &&
-        stmt->late == NULL && !stmt->lost)
-      MB_TASK_LEAVE(stmt->at, MB_ERROR);
+    if (status == MB_ERROR && stmt->spool == NULL)
+      MB_TASK_LEAVE(stmt->at, end_fetch(stmt, status, error));
+    if (status == MB_ROW) {
+      if (keep_ahead(stmt, error) != MB_OK)
+        MB_TASK_LEAVE(stmt->at, MB_ERROR);
+    } else {
+      (void)keep_for_later(stmt, status, &stmt->prefetch.bytes, error);
+    }
     stmt->prefetch.rows--;
   } while (status == MB_ROW && stmt->prefetch.rows > 0 &&
            stmt->prefetch.bytes < stmt->prefetch.bytes_max &&

@@ -186,6 +186,14 @@ static mb__worker *start(void)
   return NULL;
 }
 
+size_t mb__worker_count(void)
+{
+  (void)pthread_mutex_lock(&workers_lock);
+  const size_t n = n_threads;
+  (void)pthread_mutex_unlock(&workers_lock);
+  return n;
+}
+
 /* --- Their work --------------------------------------------------------- */
 
 mb__worker *mb__worker_take(const mb_driver *driver)

@@ -23,6 +23,9 @@ void mb__worker_give(mb__worker *worker, void (*work)(void *argument),
 /* On the worker, by its work: nobody may look at its op any more. */
 void mb__worker_leave(mb__worker *worker);
 
+/* How many there are, with or without work. */
+size_t mb__worker_count(void);
+
 /* Moves in a child, which has none of its parent's workers. */
 unsigned mb__worker_epoch(void);
 

@@ -81,6 +81,8 @@ typedef struct mb_lua {
   int64_t collect_ns; /* garbage for calls that wait, not before */
   struct mb_lua_fiber *left_fibers; /* calls that wait */
   size_t n_orphans;                 /* of these: nobody waits for them */
+  bool is_closing;    /* what is made now would never be finalized */
+  const void *made;   /* the handle that was made last */
   const void *called; /* the handle that was called last, if it is alive */
   struct mb_lua_lease *leases; /* with users */
   /* The metatable by which a value's kind was found last (MB_LUA_KINDS keeps it
@@ -123,6 +125,9 @@ const void *mb_lua_own_key(const mb_lua *lua, const void *key);
  * may free: collects some, now and while it waits; and not any more. */
 void mb_lua_want_garbage(lua_State *L, mb_lua *lua);
 void mb_lua_have_garbage(const mb_lua *lua);
+/* For a program that blocks: takes calls whose tasks were forgotten to their
+ * ends. */
+void mb_lua_end_orphans(lua_State *L, mb_lua *lua);
 /* Before a handle is finalized: at the end of a state calls that wait may still
  * be using it; they are brought to their ends. */
 void mb_lua_end_fibers(lua_State *L, mb_lua *lua, const void *handle);
@@ -130,6 +135,8 @@ void mb_lua_end_fibers(lua_State *L, mb_lua *lua, const void *handle);
 /* Ends what errors have left in frames; place is that of the caller on the C
  * stack. */
 void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place);
+/* The same where no call goes on. */
+void mb_lua_sweep_all(mb_lua *lua);
 /* Lets go of the connection that a call has used. */
 static inline void mb_lua_let(mb_lua_frame *frame)
 {

@@ -209,6 +209,9 @@ static mb_status borrow(lua_State *L, mb_lua_run *run)
       mb_pool_needs_password(run->session->pool) &&
       ask_password(L, run) != MB_OK)
     return MB_ERROR;
+  /* Nobody else would take them on while this blocks. */
+  if (run->lua->fiber == NULL && run->lua->n_orphans > 0)
+    mb_lua_end_orphans(L, run->lua);
   mb_status status = borrow_now(L, run);
   if (status != MB_WAIT)
     return status;

@@ -42,6 +42,7 @@ typedef struct mb_lua_fiber {
   bool has_raised;
   const mb_lua_calling *calling;
   mb_conn *expanding;
+  const void *made;
 } mb_lua_fiber;
 
 #define SWAP(type, a, b) \
@@ -68,6 +69,7 @@ static void exchange(mb_lua *lua, mb_lua_fiber *fiber)
   SWAP(bool, lua->has_raised, fiber->has_raised);
   SWAP(const mb_lua_calling *, lua->calling, fiber->calling);
   SWAP(mb_conn *, lua->expanding, fiber->expanding);
+  SWAP(const void *, lua->made, fiber->made);
   SWAP(lua_State *, lua->L, fiber->before);
 }
 
@@ -86,6 +88,8 @@ static void work(void *argument)
 {
   mb_lua_fiber *fiber = argument;
   fiber->status = lua_pcall(fiber->L, fiber->n, LUA_MULTRET, 0);
+  /* What an error has left: no later call is on this stack. */
+  mb_lua_sweep_all(fiber->lua);
 }
 
 /* --- Fibers ------------------------------------------------------------- */
@@ -97,18 +101,26 @@ static void work(void *argument)
 #define KEPT_MAX 256
 #define LATELY 1024
 
+/* Takes a key out of the registry.  One that is not there would take memory. */
+static void forget(lua_State *L, const void *key)
+{
+  compat_rawgetp(L, LUA_REGISTRYINDEX, key);
+  if (!lua_isnil(L, -1)) {
+    lua_pushnil(L);
+    compat_rawsetp(L, LUA_REGISTRYINDEX, key);
+  }
+  lua_pop(L, 1);
+}
+
 /* Forgets what the registry has of it: it goes when Lua collects it. */
 static void release(lua_State *L, mb_lua_fiber *fiber)
 {
   const char *first = (const char *)fiber;
   mb_fiber_close(fiber->fiber);
   fiber->fiber = NULL;
-  for (const char *key = first; key <= first + MB_LUA_FRAMES; key++) {
-    lua_pushnil(L);
-    compat_rawsetp(L, LUA_REGISTRYINDEX, key);
-  }
-  lua_pushnil(L);
-  compat_rawsetp(L, LUA_REGISTRYINDEX, first + sizeof *fiber - 1);
+  for (const char *key = first; key <= first + MB_LUA_FRAMES; key++)
+    forget(L, key);
+  forget(L, first + sizeof *fiber - 1);
 }
 
 static mb_lua_fiber *make(lua_State *L, mb_lua *lua)
@@ -284,6 +296,16 @@ static bool poll_for(const mb_lua_fiber *fiber, int limit_ms)
   return poll(&fd, 1, limit_ms) > 0 || mb_now_ns() >= wait.deadline_ns;
 }
 
+/* Nobody waits for it, until somebody does. */
+static void note_orphan(mb_lua_fiber *fiber, bool is_orphan)
+{
+  fiber->is_news = is_orphan;
+  if (is_orphan)
+    fiber->lua->n_orphans++;
+  else
+    fiber->lua->n_orphans--;
+}
+
 /* Nobody waits for it any more. */
 static void orphan(mb_lua_fiber *fiber)
 {
@@ -291,8 +313,7 @@ static void orphan(mb_lua_fiber *fiber)
     return;
   fiber->ticket->fiber = NULL;
   fiber->ticket = NULL;
-  fiber->lua->n_orphans++;
-  fiber->is_news = true;
+  note_orphan(fiber, true);
   mb_fiber_stop(fiber->fiber, false);
 }
 
@@ -304,6 +325,8 @@ static void tidy(lua_State *L, mb_lua *lua)
     next = fiber->next;
     if (fiber->ticket != NULL || !(fiber->is_news || poll_for(fiber, 0)))
       continue;
+    if (fiber->is_news)
+      mb_fiber_stop(fiber->fiber, false);
     fiber->is_news = false;
     if (go(L, fiber, false)) {
       lua->n_orphans--;
@@ -312,8 +335,21 @@ static void tidy(lua_State *L, mb_lua *lua)
   }
 }
 
+void mb_lua_end_orphans(lua_State *L, mb_lua *lua)
+{
+  while (lua->n_orphans > 0) {
+    const mb_lua_fiber *fiber = lua->left_fibers;
+    while (fiber->ticket != NULL)
+      fiber = fiber->next;
+    (void)poll_for(fiber, fiber->is_news ? 0 : LOOK_MS);
+    tidy(L, lua);
+  }
+}
+
+/* The state is closing. */
 static void end_all(lua_State *L, mb_lua *lua)
 {
+  lua->is_closing = true;
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
        fiber = fiber->next)
     orphan(fiber);
@@ -329,7 +365,7 @@ void mb_lua_end_fibers(lua_State *L, mb_lua *lua, const void *handle)
   bool is_used = false;
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
        fiber = fiber->next)
-    is_used |= fiber->handle == handle;
+    is_used |= fiber->handle == handle || fiber->made == handle;
   if (is_used && lua->fiber == NULL)
     end_all(L, lua);
 }
@@ -363,14 +399,20 @@ static int answer(lua_State *L, mb_lua_fiber *fiber, bool ended)
     if (fiber->ticket != NULL)
       fiber->ticket->fiber = NULL;
     fiber->ticket = NULL;
-    luaL_checkstack(L, n + 4, "too many results");
+    if (!lua_checkstack(L, n + 4)) {
+      put_back(L, fiber);
+      return luaL_error(L, "stack overflow (too many results)");
+    }
     lua_pushboolean(L, fiber->status == LUA_OK);
     lua_xmove(fiber->L, L, n);
     put_back(L, fiber);
     return n + 1;
   }
   if (fiber->ticket == NULL) {
+    /* There may be no memory for it, and then nobody waits. */
+    note_orphan(fiber, true);
     mb_lua_ticket *ticket = lua_newuserdata(L, sizeof *ticket);
+    note_orphan(fiber, false);
     ticket->fiber = NULL;
     lua_rawgeti(L, lua_upvalueindex(MB_LUA_METATABLES), MB_LUA_TICKET);
     lua_setmetatable(L, -2);
@@ -412,10 +454,11 @@ int mb_lua_start(lua_State *L)
   mb_lua_fiber *fiber = take(L, lua);
   if (!lua_checkstack(fiber->L, n)) {
     put_back(L, fiber);
-    return luaL_error(L, "too many arguments");
+    return luaL_error(L, "stack overflow (too many arguments)");
   }
   fiber->task = lua_topointer(L, 1);
   fiber->handle = lua_touserdata(L, 3);
+  fiber->made = NULL;
   fiber->n = n - 1;
   lua_settop(L, n + 1);
   lua_xmove(L, fiber->L, n);
@@ -489,7 +532,7 @@ static int fiber_gc(lua_State *L)
 {
   mb_lua_fiber *fiber = lua_touserdata(L, 1);
   if (fiber->is_left)
-    end_all(L, fiber->lua); /* the state is closing */
+    end_all(L, fiber->lua);
   mb_fiber_close(fiber->fiber);
   fiber->fiber = NULL;
   return 0;

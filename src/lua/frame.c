@@ -88,6 +88,14 @@ void mb_lua_sweep(lua_State *L, mb_lua *lua, const void *place)
   sweep_frames(L, lua, place);
 }
 
+void mb_lua_sweep_all(mb_lua *lua)
+{
+  while (lua->n_readers > 0)
+    drop_reader(lua);
+  while (lua->n_frames > 0)
+    undo(lua, &lua->frames[--lua->n_frames], false);
+}
+
 void mb_lua_unwind(lua_State *L, mb_lua *lua)
 {
   const mb_lua_reader *reader =
