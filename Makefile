@@ -338,7 +338,8 @@ tsan: ## the C tests under ThreadSanitizer, but for those of memory
 	  SPECS="$(filter-out spec/c/memory_%,$(filter %.c,$(SPECS)))" \
 	  CFLAGS="$(watched) -fsanitize=thread" WRAP="$(fixed)"
 
-memcheck = valgrind --quiet --error-exitcode=9 --leak-check=full \
+# Stacks of calls lie beside those of threads: a step as large as half of one goes to another.
+memcheck = valgrind --quiet --error-exitcode=9 --leak-check=full --max-stackframe=500000 \
   --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect
 valgrind: ## test under valgrind
 	$(submake) test SUFFIX=$(SUFFIX)-valgrind $(watched_specs) CFLAGS="$(watched)" \
