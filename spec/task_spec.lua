@@ -39,6 +39,23 @@ for _, loop in ipairs(loops) do
       return x:query_value("select 1 from pg_sleep(?)", seconds)
     end
 
+    it("wait undisturbed while what their calls have made for a moment is collected", function()
+      db:close()
+      db = moonbase.open(postgres.shared():url(), { scheduler = loop.name,
+        on_connect = function(conn) conn:exec "set application_name = 'task'" end })
+      together(function()
+        wait_in(db, 0.2)
+        note "waited"
+      end, function()
+        loop.pause(0.1)
+        collectgarbage()
+        collectgarbage()
+        note "collected"
+      end)
+      assert.same({ "collected", "waited" }, order)
+      assert.equal("task", db:query_value "show application_name")
+    end)
+
     describe("own what they begin:", function()
       it("a transaction is in nobody's way but its task's", function()
         together(function()

@@ -82,7 +82,6 @@ typedef struct mb_lua {
   struct mb_lua_fiber *left_fibers; /* calls that wait */
   size_t n_orphans;                 /* of these: nobody waits for them */
   bool is_closing;    /* what is made now would never be finalized */
-  const void *made;   /* the handle that was made last */
   const void *called; /* the handle that was called last, if it is alive */
   struct mb_lua_lease *leases; /* with users */
   /* The metatable by which a value's kind was found last (MB_LUA_KINDS keeps it

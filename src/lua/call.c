@@ -51,12 +51,10 @@ void mb_lua_helper(lua_State *L, const char *name)
 
 void *mb_lua_new(lua_State *L, mb_lua_kind kind, size_t size, int n)
 {
-  mb_lua *lua = mb_lua_of(L);
-  if (lua->is_closing)
+  if (mb_lua_of(L)->is_closing)
     (void)luaL_error(L, "the Lua state is being closed");
   mb_lua_head *head = compat_newuserdata(L, size, n);
   memset(head, 0, size);
-  lua->made = head;
   head->mark = &mb_lua_mark;
   head->kind = kind;
   lua_rawgeti(L, lua_upvalueindex(MB_LUA_METATABLES), (int)kind);

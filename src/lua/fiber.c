@@ -42,7 +42,6 @@ typedef struct mb_lua_fiber {
   bool has_raised;
   const mb_lua_calling *calling;
   mb_conn *expanding;
-  const void *made;
 } mb_lua_fiber;
 
 #define SWAP(type, a, b) \
@@ -69,7 +68,6 @@ static void exchange(mb_lua *lua, mb_lua_fiber *fiber)
   SWAP(bool, lua->has_raised, fiber->has_raised);
   SWAP(const mb_lua_calling *, lua->calling, fiber->calling);
   SWAP(mb_conn *, lua->expanding, fiber->expanding);
-  SWAP(const void *, lua->made, fiber->made);
   SWAP(lua_State *, lua->L, fiber->before);
 }
 
@@ -346,10 +344,8 @@ void mb_lua_end_orphans(lua_State *L, mb_lua *lua)
   }
 }
 
-/* The state is closing. */
 static void end_all(lua_State *L, mb_lua *lua)
 {
-  lua->is_closing = true;
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
        fiber = fiber->next)
     orphan(fiber);
@@ -365,7 +361,7 @@ void mb_lua_end_fibers(lua_State *L, mb_lua *lua, const void *handle)
   bool is_used = false;
   for (mb_lua_fiber *fiber = lua->left_fibers; fiber != NULL;
        fiber = fiber->next)
-    is_used |= fiber->handle == handle || fiber->made == handle;
+    is_used |= fiber->handle == handle;
   if (is_used && lua->fiber == NULL)
     end_all(L, lua);
 }
@@ -458,7 +454,6 @@ int mb_lua_start(lua_State *L)
   }
   fiber->task = lua_topointer(L, 1);
   fiber->handle = lua_touserdata(L, 3);
-  fiber->made = NULL;
   fiber->n = n - 1;
   lua_settop(L, n + 1);
   lua_xmove(L, fiber->L, n);
@@ -531,8 +526,11 @@ int mb_lua_scheduler(lua_State *L)
 static int fiber_gc(lua_State *L)
 {
   mb_lua_fiber *fiber = lua_touserdata(L, 1);
-  if (fiber->is_left)
+  /* The registry keeps it: the state is closing. */
+  if (fiber->is_left) {
+    fiber->lua->is_closing = true;
     end_all(L, fiber->lua);
+  }
   mb_fiber_close(fiber->fiber);
   fiber->fiber = NULL;
   return 0;
