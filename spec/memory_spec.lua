@@ -31,6 +31,7 @@ describe("A Database", function()
       task()
       expect.raised("UsageError", "inside a transaction", db.exec, db, "delete from item")
       task = nil -- luacheck: ignore
+      language.wipe()
       db:exec "insert into item values ('ink')"
       assert.same({ "ink" }, db:query_column "select name from item")
     end)

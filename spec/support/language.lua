@@ -39,10 +39,15 @@ function language.finalized(fn)
   end
 end
 
+--- LuaJIT takes for alive what an earlier call has left where a later one's frame lies: it is
+--- overwritten.
+function language.wipe()
+  assert(select("#", language.unpack({}, 1, 100)) == 100)
+end
+
 --- Everything that nobody holds is collected, finalizers included.
 function language.collect()
-  -- LuaJIT takes for alive what an earlier call has left where this one's frame now lies.
-  assert(select("#", language.unpack({}, 1, 100)) == 100)
+  language.wipe()
   for _ = 1, 2 do collectgarbage() end
 end
 
