@@ -157,8 +157,7 @@ describe("With PostgreSQL", function()
     assert(coroutine.resume(second))
     assert.equal("suspended", coroutine.status(second))
     first = nil -- luacheck: ignore 311
-    collectgarbage()
-    collectgarbage()
+    language.collect()
     local ok, value
     local began = now()
     while coroutine.status(second) ~= "dead" and now() < began + 10 do
