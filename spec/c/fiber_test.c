@@ -4,22 +4,11 @@
 #include "../../src/core/fiber.h"
 
 #include "../../src/core/thread.h"
-#include "check.h"
+#include "session.h"
 
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
-
-#define NS_PER_MS INT64_C(1000000)
-
-static mb_fiber *open_fiber(void)
-{
-  mb_error error;
-  mb_fiber *fiber;
-  if (mb_fiber_open(&fiber, &error) != MB_OK)
-    abort();
-  return fiber;
-}
 
 /* --- Works -------------------------------------------------------------- */
 

@@ -20,6 +20,7 @@
 #include "check.h"
 #include "test_driver.h"
 
+#include <dirent.h>
 #include <poll.h>
 
 #define NS_PER_MS INT64_C(1000000)
@@ -255,6 +256,19 @@ static inline mb_status execute(mb_conn *conn, const char *sql, mb_error *error)
   return mb_stmt_run(&stmt, NULL, NULL, 0, NULL, error);
 }
 
+/* The threads of this process, with those of what watches it. */
+static inline int count_threads(void)
+{
+  int n = 0;
+  DIR *tasks = opendir("/proc/self/task");
+  if (tasks == NULL)
+    abort();
+  for (const struct dirent *one; (one = readdir(tasks)) != NULL;)
+    n += one->d_name[0] != '.';
+  (void)closedir(tasks);
+  return n;
+}
+
 /* --- Ways --------------------------------------------------------------- */
 
 typedef struct session_way {
@@ -277,6 +291,15 @@ static inline void session_work(void *argument)
   task->test(task->session);
 }
 
+static inline mb_fiber *open_fiber(void)
+{
+  mb_error error;
+  mb_fiber *fiber;
+  if (mb_fiber_open(&fiber, &error) != MB_OK)
+    abort();
+  return fiber;
+}
+
 /* Waits as an event loop would. */
 static inline void session_wait_for(const mb_fiber *fiber)
 {
@@ -297,9 +320,7 @@ static inline void session_wait_for(const mb_fiber *fiber)
 static inline void session_in_loop(void (*test)(session *s), session *s)
 {
   session_task task = {test, s};
-  mb_fiber *fiber;
-  if (mb_fiber_open(&fiber, fresh(s)) != MB_OK)
-    abort();
+  mb_fiber *fiber = open_fiber();
   for (bool ended = mb_fiber_start(fiber, session_work, &task); !ended;
        ended = mb_fiber_resume(fiber))
     session_wait_for(fiber);

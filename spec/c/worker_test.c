@@ -7,7 +7,6 @@
 #include "../../src/core/fiber.h"
 #include "../../src/core/worker.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,31 +21,10 @@
 #  define MAY_CHANGE_CLOCK true
 #endif
 
-static mb_fiber *open_fiber(void)
-{
-  mb_error error;
-  mb_fiber *fiber;
-  if (mb_fiber_open(&fiber, &error) != MB_OK)
-    abort();
-  return fiber;
-}
-
 static bool go_on(mb_fiber *fiber)
 {
   session_wait_for(fiber);
   return mb_fiber_resume(fiber);
-}
-
-static int count_threads(void)
-{
-  int n = 0;
-  DIR *tasks = opendir("/proc/self/task");
-  if (tasks == NULL)
-    abort();
-  for (const struct dirent *one; (one = readdir(tasks)) != NULL;)
-    n += one->d_name[0] != '.';
-  (void)closedir(tasks);
-  return n;
 }
 
 /* --- Leaving and coming home -------------------------------------------- */
