@@ -13,6 +13,7 @@ PREFIX ?= /usr/local
 # DB=…       the databases that tests run on, not all whose driver is built
 # MB_NEXT=…  the folder that test-next keeps Debian's unstable suite in
 # PG_BIN=…   the folder of PostgreSQL's programs, for another version than the newest
+# MYSQL_BIN=…  the folder of the programs of MariaDB or MySQL, for others than the system's
 # SPECS=…    some of spec/**/*_spec.lua and spec/c/*_test.c
 # STRICT=1   warnings are errors
 # V=1        shows commands
@@ -26,13 +27,18 @@ packages_lua5.1 = lua5.1:lua5.1 liblua5.1-0-dev:lua5.1.pc
 packages_luajit = luajit2:luajit libluajit2-5.1-dev:luajit.pc
 packages_compile = gcc:$(CC) libc6-dev:stdio.h pkg-config:pkg-config \
   $(if $(SQLITE_DIR)$(SQLITE_INCDIR),,libsqlite3-dev:sqlite3.pc) \
-  $(if $(filter postgres%,$(URL) $(databases)),$(client_postgres))
+  $(if $(filter postgres%,$(URL) $(databases)),$(client_postgres)) \
+  $(if $(filter mysql% mariadb%,$(URL) $(databases)),$(client_mysql))
 client_postgres = $(if $(PGSQL_DIR)$(PGSQL_INCDIR),,libpq-dev:libpq.pc)
 server_postgres = $(if $(PG_BIN),,postgresql:/usr/lib/postgresql/*/bin/postgres) \
   openssl:openssl pgbouncer:/usr/sbin/pgbouncer
+client_mysql = $(if $(MYSQL_DIR)$(MYSQL_INCDIR),,libmariadb-dev:libmariadb.pc)
+server_mysql = $(if $(MYSQL_BIN),,mariadb-server:/usr/sbin/mariadbd \
+  galera-4:/usr/lib/galera/libgalera_smm.so rsync:rsync) openssl:openssl
 # Which databases a test runs on, and their servers.
+usual_databases := sqlite postgres
 databases = $(if $(filter-out run fuzz bench format docs,$(MAKECMDGOALS)), \
-  $(or $(DB),$(DRIVERS),sqlite postgres))
+  $(or $(DB),$(DRIVERS),$(usual_databases)))
 packages_run = $(packages_compile) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
 packages_test = $(packages_run) $(foreach db,$(databases),$(server_$(db))) \
   $(foreach lua,$(LUAS),$(packages_$(lua))) \
@@ -57,7 +63,7 @@ packages_lint = $(packages_test) $(packages_format) clang:clang clang-tidy:clang
 packages_fuzz = $(packages_compile) $(client_postgres) clang:clang \
   libclang-rt-14-dev:/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*
 packages_bench = $(packages_run) $(packages_lua5.4) $(packages_luajit) \
-  $(foreach db,$(or $(DB),sqlite postgres),$(peers_$(db)))
+  $(foreach db,$(or $(DB),$(usual_databases)),$(peers_$(db)))
 peers_sqlite = lua-sql-sqlite3:/usr/lib/*/lua/5.4/luasql/sqlite3.so \
   lua-dbi-sqlite3:/usr/lib/*/lua/5.4/dbd/sqlite3.so
 peers_postgres = $(client_postgres) $(filter-out pgbouncer:%,$(server_postgres)) \
@@ -66,6 +72,8 @@ peers_postgres = $(client_postgres) $(filter-out pgbouncer:%,$(server_postgres))
   lua-socket:/usr/lib/*/lua/5.4/socket/unix.so
 packages_bench-openresty = $(packages_run) $(packages_lua5.4) $(packages_loops) wrk:wrk \
   $(filter-out pgbouncer:%,$(server_postgres)) lua-filesystem:/usr/lib/*/lua/5.4/lfs.so
+peers_mysql = $(client_mysql) $(filter mariadb-server:% openssl:%,$(server_mysql)) \
+  lua-sql-mysql:/usr/lib/*/lua/5.4/luasql/mysql.so lua-dbi-mysql:/usr/lib/*/lua/5.4/dbd/mysql.so
 packages_docs = lua-ldoc:ldoc
 
 # Before all else, since what follows asks pkg-config.
@@ -117,7 +125,7 @@ $(OBJ)/flags: force
 # --- Drivers ------------------------------------------------------------------
 # A client library is where the variables NAME_… say, or pkg-config.
 
-known_drivers := sqlite postgres
+known_drivers := sqlite postgres mysql
 name_sqlite := SQLITE
 header_sqlite := sqlite3.h
 lib_sqlite := sqlite3
@@ -128,6 +136,12 @@ header_postgres := libpq-fe.h
 lib_postgres := pq
 pkg_postgres := libpq
 package_postgres := libpq-dev
+# MariaDB's library, or Oracle's.
+name_mysql := MYSQL
+header_mysql := mysql.h
+lib_mysql = $(if $(wildcard $(libdir_mysql)/libmysqlclient.*),mysqlclient,mariadb)
+pkg_mysql := $(shell pkg-config --exists libmariadb && echo libmariadb || echo mysqlclient)
+package_mysql := libmariadb-dev
 
 define find_client
 incdir_$(1) := $$(or $$($(2)_INCDIR),$$(addsuffix /include,$$($(2)_DIR)))
@@ -240,17 +254,19 @@ libraries: drivers $(headers) $(shared) $(archives) ## the same for C programs, 
 # --- Tests --------------------------------------------------------------------
 
 SPECS ?= $(c_specs) $(lua_specs)
+tested_databases = $(or $(DB),$(filter $(usual_databases),$(drivers)),$(drivers))
 # Those that want a server.
 served := $(wildcard spec/c/*_postgres_test.c)
-c_specs := $(filter-out $(if $(filter postgres,$(or $(DB),$(drivers))),,$(served)), \
+c_specs := $(filter-out $(if $(filter postgres,$(tested_databases)),,$(served)), \
   $(wildcard spec/c/*_test.c))
 c_lua_specs := $(wildcard spec/c/*_lua_test.c)
 c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_test.c,$(wildcard spec/c/*.c)))
 # Specs of event loops, most of which want PostgreSQL.
 looped := spec/openresty_spec.lua spec/scheduler_spec.lua spec/task_spec.lua
-lua_specs := $(sort $(filter-out $(if $(filter postgres,$(or $(DB),$(drivers))),,$(looped)), \
+lua_specs := $(sort $(filter-out $(if $(filter postgres,$(tested_databases)),,$(looped)), \
   $(wildcard spec/*_spec.lua)) $(wildcard spec/conformance/*_spec.lua \
-  $(patsubst %,spec/driver/%_*_spec.lua,$(or $(DB),$(drivers))) spec/regress/*_spec.lua))
+  $(patsubst %,spec/driver/%_*_spec.lua,$(tested_databases) $(wrappers)) \
+  spec/regress/*_spec.lua))
 c_tests = $(patsubst %.c,$(OBJ)/%,$(filter-out $(c_lua_specs),$(filter %.c,$(SPECS))))
 c_lua_tests = $(patsubst %.c,$(call folder_of,$(1))/obj/%,$(filter $(c_lua_specs),$(SPECS)))
 # Those that the fault driver passes as well, where there is time.
@@ -258,7 +274,7 @@ c_around = $(if $(MB_SOAK),$(filter %/transaction_test %/wait_test %/cancellatio
 busted := $(shell command -v busted)
 # How an interpreter finds what was built for it.
 with_build = LUA_PATH="lua/?.lua;lua/?/init.lua;;" \
-  LUA_CPATH="$(call folder_of,$(1))/?.so;;" $(if $(DB),MB_DB="$(DB)") $(WRAP) $(1)
+  LUA_CPATH="$(call folder_of,$(1))/?.so;;" MB_DB="$(tested_databases)" $(WRAP) $(1)
 
 serve = $(call with_build,$(firstword $(LUAS))) spec/support/serve.lua
 
@@ -307,7 +323,7 @@ test-loops: $(foreach lua,lua5.4 luajit,$(call tested,$(lua))) ## what every dri
 	  $(call with_build,$(call lua_of,$(one))) spec/support/tasks.lua \
 	  $(wildcard spec/conformance/*_spec.lua)')
 
-test-next: ## conformance and PostgreSQL's specs with Debian unstable's PostgreSQL, libpq, SQLite, gcc
+test-next: ## conformance and the specs of servers with Debian unstable's PostgreSQL, MySQL, SQLite, gcc
 	@.ci/next
 
 conformance: ## what every driver owes: DRIVER=name URL=…
@@ -316,7 +332,8 @@ conformance: ## what every driver owes: DRIVER=name URL=…
 
 soak: ## what takes long: spec/soak, and the C tests at length
 	$(submake) test MB_SOAK=$(or $(MB_SOAK),1) \
-	  SPECS="$(wildcard spec/soak/*_spec.lua) spec/threads_spec.lua spec/fork_spec.lua \
+	  SPECS="$(filter-out $(if $(filter mysql,$(tested_databases)),,spec/soak/mysql_%), \
+	    $(wildcard spec/soak/*_spec.lua)) spec/threads_spec.lua spec/fork_spec.lua \
 	    spec/driver/sqlite_writer_spec.lua $(c_specs)"
 
 # --- The same, watched --------------------------------------------------------

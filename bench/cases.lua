@@ -321,4 +321,72 @@ local postgres = {
   },
 }
 
-return { sqlite = sqlite, postgres = postgres }
+-- --- MySQL ----------------------------------------------------------------------
+
+local function against_both(bar, loop)
+  return { ["C loop"] = loop, ["LuaSQL, by name"] = bar, ["LuaDBI, by name"] = bar }
+end
+
+local mysql = {
+  {
+    id = "stream",
+    title = "1,000,000 rows, streamed: id, x, #t and #b are used",
+    count = rows,
+    peak_bar = 12,
+    candidates = {
+      c "stream",
+      c("stream-text", "C loop, text"),
+      ours("lua5.4", "tables by name", "prepared_named", against_both(0.4, 1.9)),
+      ours("lua5.4", "arrays", "prepared_arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false,
+        ["LuaDBI, arrays"] = false }),
+      ours("lua5.4", "tuples", "prepared_tuples", { ["C loop"] = 1.2, ["LuaSQL, values"] = false }),
+      ours("lua5.4", "first run, by name", "named", against_both(false, false)),
+      luasql("lua5.4", "by name", "named", { ["C loop"] = false }),
+      luasql("lua5.4", "arrays", "arrays", { ["C loop"] = false }),
+      luasql("lua5.4", "values", "values", { ["C loop"] = false }),
+      luadbi("lua5.4", "by name", "named", { ["C loop"] = false }),
+      luadbi("lua5.4", "arrays", "arrays", { ["C loop"] = false }),
+      ours("luajit", "tables by name", "prepared_named", against_both(0.6, 2.4)),
+      ours("luajit", "arrays", "prepared_arrays", { ["C loop"] = false, ["LuaSQL, arrays"] = false,
+        ["LuaDBI, arrays"] = false }),
+      ours("luajit", "tuples", "prepared_tuples", { ["C loop"] = 1.65,
+        ["LuaSQL, values"] = false }),
+      ours("luajit", "first run, by name", "named", against_both(false, false)),
+      luasql("luajit", "by name", "named", { ["C loop"] = false }),
+      luasql("luajit", "arrays", "arrays", { ["C loop"] = false }),
+      luasql("luajit", "values", "values", { ["C loop"] = false }),
+      luadbi("luajit", "by name", "named", { ["C loop"] = false }),
+      luadbi("luajit", "arrays", "arrays", { ["C loop"] = false }),
+    },
+  },
+  {
+    id = "point",
+    title = "50,000 rows by key, each by itself",
+    count = queries,
+    candidates = {
+      c "point",
+      ours("lua5.4", "prepared", "prepared", { ["C loop"] = { 1.1, 1.25 } }),
+      ours("lua5.4", "by text, from the pool", "by_text", { ["C loop"] = { 1.1, 1.25 } }),
+      luasql("lua5.4", "by text", "by_text", { ["C loop"] = false }),
+      luadbi("lua5.4", "prepared", "prepared", { ["C loop"] = false }),
+      ours("luajit", "prepared", "prepared", { ["C loop"] = { 1.1, 1.25 } }),
+      ours("luajit", "by text, from the pool", "by_text", { ["C loop"] = { 1.1, 1.25 } }),
+      luasql("luajit", "by text", "by_text", { ["C loop"] = false }),
+      luadbi("luajit", "prepared", "prepared", { ["C loop"] = false }),
+    },
+  },
+  {
+    id = "bulk",
+    title = "500,000 rows loaded into an empty table with a primary key",
+    count = loaded,
+    candidates = {
+      c("bulk", "C arrays", "libmariadb"),
+      -- Where there are no arrays; Debian's MariaDB has a file of this name too.
+      c("bulk-values", "C values", "mysqlclient >= 8"),
+      ours("lua5.4", "bulk_insert of a list", "bulk", { ["C arrays"] = 1.5, ["C values"] = 1.3 }),
+      ours("luajit", "bulk_insert of a list", "bulk", { ["C arrays"] = 1.5, ["C values"] = 1.3 }),
+    },
+  },
+}
+
+return { sqlite = sqlite, postgres = postgres, mysql = mysql }

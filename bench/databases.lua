@@ -77,4 +77,45 @@ function databases.postgres.open(loops, pin)
     close = function() server:close() end }
 end
 
+-- --- MySQL ----------------------------------------------------------------------
+
+local function is_there(package)
+  return select(2, shell.run("pkg-config --exists " .. package)) == 0
+end
+
+databases.mysql = {
+  title = "MySQL",
+  package = is_there "libmariadb" and "libmariadb" or "mysqlclient",
+  programs = {},
+  modules = { moonbase = "moonbase.driver.mysql", luasql = "luasql.mysql", luadbi = "dbd.mysql" },
+}
+
+-- Waits until the server has written to its files what it has changed in memory.
+local function write_out(server)
+  server:sql "set global innodb_max_dirty_pages_pct = 0"
+  for _ = 1, 600 do
+    local left = server:sql "show global status like 'innodb_buffer_pool_pages_dirty'"
+    if tonumber(left:match "%d+") < 100 then break end
+    shell.must "sleep 0.1"
+  end
+  server:sql "set global innodb_max_dirty_pages_pct = 90"
+end
+
+function databases.mysql.open(loops, pin)
+  local mysql = require "spec.support.mysql"
+  -- All data fits into the server's memory, and nothing is written out in between.
+  local server = mysql.start { "innodb-buffer-pool-size=1G",
+    mysql.is_mariadb() and "innodb-log-file-size=1G" or "innodb-redo-log-capacity=1G" }
+  local url = server:url()
+  shell.must(("%s %d"):format(pin, server:pid()))
+  shell.must(("%s data %s %d"):format(loops, shell.quote(url), rows))
+  server:sql "analyze table moonbase.rows"
+  write_out(server)
+  local version = ("%s %s, %s %s"):format(server.is_mariadb and "MariaDB" or "MySQL",
+    server:sql "select version()":match "^[%d.]+", databases.mysql.package,
+    version_of(databases.mysql.package))
+  return { data = url, place = function() return url end, version = version,
+    close = function() server:close() end }
+end
+
 return databases

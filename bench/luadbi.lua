@@ -6,8 +6,14 @@ local cases = {}
 
 -- It opens a transaction with each connection unless it is told not to.
 local function connect(place)
-  local driver = measure.is_postgres(place) and "PostgreSQL" or "SQLite3"
-  local connection = assert(dbi.Connect(driver, place))
+  local mysql = measure.mysql(place)
+  local connection
+  if mysql then
+    connection = assert(dbi.Connect("MySQL", mysql.database, mysql.user, "", mysql.socket, 0))
+  else
+    local driver = measure.is_postgres(place) and "PostgreSQL" or "SQLite3"
+    connection = assert(dbi.Connect(driver, place))
+  end
   connection:autocommit(true)
   return connection
 end

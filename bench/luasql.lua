@@ -5,6 +5,11 @@ local measure = require "bench.measure"
 local cases = {}
 
 local function connect(place)
+  local mysql = measure.mysql(place)
+  if mysql then
+    return assert(require("luasql.mysql").mysql():connect(mysql.database, mysql.user, "", nil, 0,
+      mysql.socket))
+  end
   if measure.is_postgres(place) then
     return assert(require("luasql.postgres").postgres():connect(place))
   end
@@ -52,12 +57,11 @@ end
 
 function cases.by_text(place, count)
   local connection = connect(place)
-  local sum, state = 0, 0
+  local sum, state, text = 0, 0, measure.point:gsub("%?", "%%d")
   measure.start()
   for _ = 1, count do
     state = (state * 364641 + 54773) % 1000000
-    local cursor = assert(connection:execute(
-      ("select id, big, x, t, b from rows where id = %d"):format(state + 1)))
+    local cursor = assert(connection:execute(text:format(state + 1)))
     local row = cursor:fetch({}, "a")
     cursor:close()
     sum = sum + row.id + row.x + #row.t + #row.b

@@ -1,8 +1,9 @@
 --- What the candidates in Lua have in common: the clock, the statements, live
 --- tables.
 ---
---- A candidate gets the PLACE of a database: SQLite's file, or a URL of PostgreSQL.  The
---- keys of point SELECTs follow each other in every candidate, as in rows.h, by
+--- A candidate gets the PLACE of a database: SQLite's file, or a URL of PostgreSQL or MySQL,
+--- which is that of a unix socket.  The keys of point SELECTs follow each other in every
+--- candidate, as in rows.h, by
 ---   state = (state * 364641 + 54773) % 1000000, from 0, and key = state + 1,
 --- a linear congruential generator that takes each key of the table once.
 ---@module bench.measure
@@ -11,10 +12,14 @@ local meter = require "bench_meter"
 
 local measure = {}
 
-measure.select = "select id, big, x, t, b from rows"
-measure.point = "select id, big, x, t, b from rows where id = ?"
-measure.point_value = "select x from rows where id = ?"
-measure.insert = "insert into rows (id, big, x, t, b) values (?, ?, ?, ?, ?)"
+-- For MySQL the word is reserved, but behind a point.
+local rows = (arg[2] or ""):find "^mysql:" and "moonbase.rows" or "rows"
+
+measure.select = "select id, big, x, t, b from " .. rows
+measure.point = "select id, big, x, t, b from " .. rows .. " where id = ?"
+measure.point_value = "select x from " .. rows .. " where id = ?"
+measure.values = "select big, x, t, b from " .. rows .. " where id <= ?"
+measure.insert = "insert into " .. rows .. " (id, big, x, t, b) values (?, ?, ?, ?, ?)"
 measure.create = "create table rows (id integer primary key, big integer, x real, t text, b blob)"
 measure.columns = { "id", "big", "x", "t", "b" }
 
@@ -26,6 +31,15 @@ measure.pool = 1000
 ---@return boolean
 function measure.is_postgres(place)
   return place:find "^postgres:" ~= nil
+end
+
+--- Where MySQL is, by a place that is one; nil by another.
+---@param place string
+---@return { user: string, socket: string, database: string }?
+function measure.mysql(place)
+  local user, socket, database = place:match "^mysql://([^@]+)@([^/]+)/([^?]+)"
+  if not user then return nil end
+  return { user = user, socket = socket:gsub("%%2F", "/"), database = database }
 end
 
 --- What is taken from the checksum of a candidate that hands bytea over as PostgreSQL

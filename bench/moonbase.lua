@@ -4,8 +4,12 @@ local measure = require "bench.measure"
 
 local cases = {}
 
+local function is_server(place)
+  return place:find "^%a+://" ~= nil
+end
+
 local function open(place, options)
-  return moonbase.open(measure.is_postgres(place) and place or "sqlite:" .. place, options)
+  return moonbase.open(is_server(place) and place or "sqlite:" .. place, options)
 end
 
 -- --- All rows -------------------------------------------------------------------
@@ -71,7 +75,7 @@ local function read_rows_by_text(handle, count)
   measure.start()
   for _ = 1, count do
     state = (state * 364641 + 54773) % 1000000
-    local row = handle:query_row("select id, big, x, t, b from rows where id = ?", state + 1)
+    local row = handle:query_row(measure.point, state + 1)
     sum = sum + row.id + row.x + #row.t + #row.b
   end
   measure.stop(sum)
@@ -103,7 +107,7 @@ local function read_value_by_text(handle, count)
   measure.start()
   for _ = 1, count do
     state = (state * 364641 + 54773) % 1000000
-    sum = sum + handle:query_value("select x from rows where id = ?", state + 1)
+    sum = sum + handle:query_value(measure.point_value, state + 1)
   end
   measure.stop(sum)
 end
@@ -177,7 +181,7 @@ end
 -- strings marked as bytes.
 local function read_pool(data)
   local big, x, t, b = {}, {}, {}, {}
-  local pool = open(data):query_all("select big, x, t, b from rows where id <= ?", measure.pool)
+  local pool = open(data):query_all(measure.values, measure.pool)
   for i, row in ipairs(pool) do
     big[i], x[i], t[i], b[i] = row.big, row.x, row.t, moonbase.blob(row.b)
   end
@@ -204,7 +208,7 @@ end
 
 -- Empties what bulk_insert writes to: its name.
 local function prepare_table(db, place)
-  if measure.is_postgres(place) then
+  if is_server(place) then
     db:exec "truncate written"
     return "written"
   end

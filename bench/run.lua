@@ -201,7 +201,7 @@ end
 local machine_line = machine()
 print(machine_line)
 local text = machine_line:gsub("\n", "; ") .. "\n"
-for _, name in ipairs{ "sqlite", "postgres" } do
+for _, name in ipairs{ "sqlite", "postgres", "mysql" } do
   local groups = wanted("DB", name) and groups_of(name) or {}
   if #groups > 0 then
     local programs = build_programs(name)

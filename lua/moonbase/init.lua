@@ -39,10 +39,10 @@ local moonbase = {
 }
 
 -- Debian's packages, for who lacks the module of a driver.
-local packages = { sqlite = "libsqlite3-dev", postgres = "libpq-dev" }
+local packages = { sqlite = "libsqlite3-dev", postgres = "libpq-dev", mysql = "libmariadb-dev" }
 
 -- Schemes of URLs that are not the name of their driver.
-local schemes = { postgresql = "postgres" }
+local schemes = { postgresql = "postgres", mariadb = "mysql" }
 
 local function refuse(format, ...)
   error(errors.new("ConnectorValidationError", format:format(...), nil, 3), 0)

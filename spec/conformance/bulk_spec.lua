@@ -76,9 +76,12 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("quotes the names of table and columns", function()
-      db:exec 'create table child ("select" integer, "two words" integer)'
+      local sql = moonbase.sql
+      local names = sql.list { sql.identifier "select", sql.identifier "two words" }
+      db:exec(sql("create table child (? integer, ? integer)", sql.identifier "select",
+        sql.identifier "two words"))
       assert.equal(1, db:bulk_insert("child", { "select", "two words" }, { { 1, 2 } }))
-      assert.same({ 1, 2 }, { db:query_values 'select "select", "two words" from child' })
+      assert.same({ 1, 2 }, { db:query_values(sql("select ? from child", names)) })
       expect.raised("SyntaxError", nil, db.bulk_insert, db, 'item (id) values (1); --',
         { "id" }, { { 1 } })
       assert.equal(0, count())

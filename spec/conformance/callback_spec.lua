@@ -81,7 +81,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("for a type, in every form of a row", function()
       each_mistake(function(fail)
-        db:with{ types = { [database.quirks.types.text] = fail } }:query_value
+        db:with{ types = { [database.quirks.text_type] = fail } }:query_value
           "select name from item where id = 1"
       end)
       for _, fn in ipairs {
@@ -100,14 +100,14 @@ for _, database in ipairs(require "spec.support.databases") do
         function(x) x:prepare "select name from item":query_all() end,
       } do
         each_mistake(function(fail)
-          fn(db:with{ types = { [database.quirks.types.text] = fail } })
+          fn(db:with{ types = { [database.quirks.text_type] = fail } })
         end)
       end
     end)
 
     it("for a type, which leaves no lock behind", function()
       if not database.quirks.many_connections then return end
-      local x = db:with{ types = { [database.quirks.types.text] = function() error "no" end } }
+      local x = db:with{ types = { [database.quirks.text_type] = function() error "no" end } }
       for _, name in ipairs { "query_value", "query_row", "query_all", "query_column" } do
         assert.is_false((pcall(x[name], x, "update item set name = 'c' returning name")))
         local output = child.run([[
@@ -121,7 +121,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("for a type, which leaves rows behind it readable", function()
       local fails = true
-      local x = db:with{ types = { [database.quirks.types.text] = function(text)
+      local x = db:with{ types = { [database.quirks.text_type] = function(text)
         if fails then error "not yet" end
         return text
       end } }
@@ -261,7 +261,7 @@ for _, database in ipairs(require "spec.support.databases") do
           local conn = db:connect()
           local tx = conn:begin()
           local close = closers(conn, tx)[what]
-          local x = tx:with{ types = { [database.quirks.types.text] = function(text)
+          local x = tx:with{ types = { [database.quirks.text_type] = function(text)
             close()
             collectgarbage()
             return text
@@ -279,7 +279,7 @@ for _, database in ipairs(require "spec.support.databases") do
         local tx = conn:begin()
         local rows
         local close = closers(conn, tx, function() return rows end)[what]
-        local x = tx:with{ types = { [database.quirks.types.text] = function(text)
+        local x = tx:with{ types = { [database.quirks.text_type] = function(text)
           close()
           collectgarbage()
           return text
@@ -318,14 +318,14 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("while rows are converted, on another connection", function()
       if not database.quirks.many_connections then return end
-      local x = db:with{ types = { [database.quirks.types.text] = function(text)
+      local x = db:with{ types = { [database.quirks.text_type] = function(text)
         return text .. db:query_value "select count(*) from item"
       end } }
       assert.equal("a1", x:query_value "select name from item")
       assert.equal("a1", x:query "select name from item":next().name)
       assert.same({ "a1" }, x:query_column "select name from item")
       db:transaction(function(tx)
-        local inner = tx:with{ types = { [database.quirks.types.text] = function(text)
+        local inner = tx:with{ types = { [database.quirks.text_type] = function(text)
           return text .. tx:query_value "select count(*) from item"
         end } }
         expect.raised("UsageError", "in the middle of another call", inner.query_value, inner,
@@ -387,7 +387,7 @@ for _, database in ipairs(require "spec.support.databases") do
       expect.raised("UsageError", "closed with their transaction or connection", rows.each, rows,
         function() conn:close() end)
       conn = db:connect()
-      local x = conn:with{ types = { [database.quirks.types.text] = function(text)
+      local x = conn:with{ types = { [database.quirks.text_type] = function(text)
         conn:close()
         return text
       end } }

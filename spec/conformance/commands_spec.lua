@@ -394,6 +394,7 @@ for _, database in ipairs(require "spec.support.databases") do
       end)
 
       it("only at the commit are not to be told apart", function()
+        if database.quirks.sql.deferred == "" then return end
         database:create(db, "child (id :id, item_id :integer references item (id) "
           .. database.quirks.sql.deferred .. ")")
         local err = expect.raised("ConstraintError", nil, executor.execute, executor,

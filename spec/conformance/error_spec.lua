@@ -6,17 +6,18 @@ local flags = { "retryable", "connection_dead", "transaction_dead", "sent", "com
 
 for _, database in ipairs(require "spec.support.databases") do
   local deferred = database.quirks.sql.deferred
+  local tells_columns = database.quirks.columns_of_constraints
 
   describe("Errors of " .. database.name, function()
     local db
 
     before_each(function()
       db = database:open()
-      database:create(db, "parent (id :id, code :text unique)")
-      database:create(db, [[item (id :id, name :text not null, price :double
-        constraint price_is_positive check (price > 0),
+      database:create(db, "parent (id :id, code :word unique)")
+      database:create(db, [[item (id :id, name :text not null, price :double,
         parent_id :integer references parent (id),
-        late_id :integer references parent (id) ]] .. deferred .. ")")
+        late_id :integer references parent (id) ]] .. deferred
+        .. ", constraint price_is_positive check (price > 0))")
       database:create(db, "pair (a :integer, b :integer, c :integer, primary key (a, b))")
       db:exec "create unique index pair_c on pair (c)"
       db:exec "insert into parent (id, code) values (1, 'one')"
@@ -31,6 +32,7 @@ for _, database in ipairs(require "spec.support.databases") do
     it("name a unique constraint, its table and its column", function()
       local err = fails "insert into parent (id, code) values (2, 'one')"
       assert.equal("unique", err.constraint_kind)
+      if not tells_columns then return end
       assert.equal("parent", err.table)
       assert.equal("code", err.column)
       assert.same({ "code" }, err.columns)
@@ -41,15 +43,17 @@ for _, database in ipairs(require "spec.support.databases") do
       local err = fails "insert into pair values (1, 2, 5)"
       assert.equal("unique", err.constraint_kind)
       assert.equal("pair_c", err.constraint)
-      assert.same({ "c" }, err.columns)
+      if tells_columns then assert.same({ "c" }, err.columns) end
     end)
 
     it("name a primary key and all of its columns", function()
       db:exec "insert into pair values (1, 2, 3)"
       local err = fails "insert into pair values (1, 2, 4)"
       assert.equal("primary_key", err.constraint_kind)
-      assert.equal("pair", err.table)
-      assert.same({ "a", "b" }, err.columns)
+      if tells_columns then
+        assert.equal("pair", err.table)
+        assert.same({ "a", "b" }, err.columns)
+      end
       assert.equal("primary_key",
         fails "insert into parent (id) values (1)".constraint_kind)
     end)
@@ -57,7 +61,7 @@ for _, database in ipairs(require "spec.support.databases") do
     it("name a column that may not be NULL", function()
       local err = fails "insert into item (name) values (null)"
       assert.equal("not_null", err.constraint_kind)
-      assert.equal("item", err.table)
+      if tells_columns then assert.equal("item", err.table) end
       assert.equal("name", err.column)
     end)
 
@@ -76,6 +80,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("tell of a deferred foreign key when the transaction ends, which is rolled back",
       function()
+        if deferred == "" then return end
         local err = expect.raised("ConstraintError", nil, db.transaction, db, function(tx)
           tx:exec "insert into item (name, late_id) values ('a', 77)"
           assert.equal(1, tx:query_value "select count(*) from item")
@@ -98,6 +103,7 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("give the place in the user's own text, behind placeholders", function()
+      if not database.quirks.positions then return end
       local text = "select :first, :second, missing from item"
       local err = expect.raised("SyntaxError", "missing", db.query, db, text,
         { first = 1, second = 2 })
@@ -237,6 +243,7 @@ for _, database in ipairs(require "spec.support.databases") do
         local tx = returning:begin()
         expect.returned("ConstraintError", nil, tx:exec "insert into item (name) values (null)")
         assert.is_true(tx:rollback())
+        if deferred == "" then return end
         tx = returning:begin()
         tx:exec "insert into item (name, late_id) values ('a', 77)"
         expect.returned("ConstraintError", nil, tx:commit())

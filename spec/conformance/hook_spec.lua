@@ -95,6 +95,7 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("run for the failure of a commit as for a rollback", function()
+      if database.quirks.sql.deferred == "" then return end
       database:create(db, [[child (id :id, parent_id :integer references item (id) ]]
         .. database.quirks.sql.deferred .. ")")
       expect.raised("ConstraintError", nil, db.transaction, db, function(tx)

@@ -127,7 +127,8 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("of foreign styles are refused", function()
-      for _, foreign in ipairs { "select ?5", "select $name" } do
+      local name = not database.quirks.dollar_names and "select $name" or nil
+      for _, foreign in ipairs { "select ?5", name } do
         expect.raised("UsageError", nil, db.query, db, foreign, 1)
       end
     end)

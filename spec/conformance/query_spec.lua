@@ -96,8 +96,10 @@ for _, database in ipairs(require "spec.support.databases") do
 
       it("takes the rows of a statement in exec, and does all of it", function()
         assert.has_no.errors(function() x:exec "select name from item" end)
-        assert.equal(2, (x:exec "update item set price = 4 returning id"))
-        assert.same({ 4, 4 }, x:query_column "select price from item")
+        if database.quirks.update_returning then
+          assert.equal(2, (x:exec "update item set price = 4 returning id"))
+          assert.same({ 4, 4 }, x:query_column "select price from item")
+        end
       end)
 
       it("answers a ping", function()

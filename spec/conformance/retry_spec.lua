@@ -1,6 +1,8 @@
 -- Transactions that are run again after a conflict.
 local moonbase = require "moonbase"
 local expect = require "spec.support.expect"
+local shell = require "spec.support.shell"
+local threads = require "spec.support.threads"
 
 local now = require "moonbase.core".now
 
@@ -21,11 +23,40 @@ for _, database in ipairs(require "spec.support.databases") do
 
     after_each(function() database:clean() end)
 
+    -- Changes a row in a transaction that has written more than the one it waits for, which
+    -- is what the database gives up then.
+    local heavy = [[
+      local url, driver = ...
+      local db = require "moonbase".open(url, { driver = driver })
+      db:transaction(function(tx)
+        for n = 1, 20 do tx:exec("insert into item (id, n) values (?, 0)", -n) end
+        tx:exec "update item set n = n + 100 where id = 1"
+        tx:exec "delete from item where id < 0"
+      end)
+      db:close()
+    ]]
+
+    local function start_waiting()
+      local thread = threads.start(heavy, database:url(), database.driver)
+      repeat
+        shell.must "sleep 0.005"
+        local _, waiting = other:query_values(database.quirks.sql.waiting)
+      until tonumber(waiting) > 0
+      return thread
+    end
+
     -- Reads what another connection then changes, and changes it too: the database refuses.
     local function conflict(tx)
       tx:query_value "select n from item where id = 1"
-      other:exec "update item set n = n + 100 where id = 1"
-      tx:exec "update item set n = n + 1 where id = 1"
+      local thread
+      if database.quirks.conflict_waits then
+        thread = start_waiting()
+      else
+        other:exec "update item set n = n + 100 where id = 1"
+      end
+      local ok, err = pcall(tx.exec, tx, "update item set n = n + 1 where id = 1")
+      if thread then thread:join() end
+      if not ok then error(err, 0) end
     end
 
     local function value() return db:query_value "select n from item where id = 1" end

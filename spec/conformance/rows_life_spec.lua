@@ -250,6 +250,7 @@ for _, database in ipairs(require "spec.support.databases") do
       end)
 
     it("keep what an update … returning did when they are collected", function()
+      if not database.quirks.update_returning then return end
       db:exec(fill, 300)
       local conn = db:connect()
       local rows = conn:query "update item set name = 'y' returning id"

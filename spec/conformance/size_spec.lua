@@ -127,8 +127,10 @@ for _, database in ipairs(require "spec.support.databases") do
     end)
 
     it("may be errors that quote what they were given", function()
+      local quote = database.quirks.quote
       for _, name in ipairs { ("n"):rep(megabyte), "\255\254", "a%sb%d%n", "line\nbreak" } do
-        local ok, err = settles(conn.query, conn, 'select "' .. name .. '" from item')
+        local ok, err = settles(conn.query, conn, "select " .. quote .. name .. quote
+          .. " from item")
         assert.is_false(ok)
         assert.is_true(#tostring(err) < 2000)
         assert.is_nil(tostring(err):find "\n")

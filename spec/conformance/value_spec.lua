@@ -198,7 +198,7 @@ for _, database in ipairs(require "spec.support.databases") do
     it("can be UUIDs and timestamps", function()
       assert.equal("6f9619ff-8b86-d011-b42d-00cf4fc964ff",
         through("t", moonbase.uuid "6F9619FF8B86D011B42D00CF4FC964FF"))
-      assert.equal("2026-11-21 09:48:00.5+00:00", through("t", moonbase.timestamp(1795254480.5)))
+      assert.equal(quirks.timestamp_in_text, through("t", moonbase.timestamp(1795254480.5)))
     end)
 
     it("of 1 MB keep every byte", function()
@@ -315,7 +315,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("are given to the function of their type", function()
       local x = db:with{ types = {
-        [quirks.types.text] = function(text) return "<" .. text .. ">" end } }
+        [quirks.text_type] = function(text) return "<" .. text .. ">" end } }
       assert.equal("<a>", x:query_value "select t from kinds where i = 1")
       assert.is_nil(x:query_value "select t from kinds where i = 2")
       assert.same({ "<a>", moonbase.null }, x:query_column "select t from kinds order by i")
@@ -325,7 +325,7 @@ for _, database in ipairs(require "spec.support.databases") do
 
     it("may be converted by an object that can be called", function()
       local convert = setmetatable({}, { __call = function(_, text) return #text end })
-      local x = db:with{ types = { [quirks.types.text] = convert } }
+      local x = db:with{ types = { [quirks.text_type] = convert } }
       assert.equal(1, x:query_value "select t from kinds where i = 1")
     end)
   end)

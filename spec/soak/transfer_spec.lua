@@ -83,7 +83,8 @@ for _, database in ipairs(require "spec.support.databases") do
           assert.equal(number > 2, one.done or false)
         end
 
-        assert.equal(accounts * initial, db:query_value "select sum(balance) from account")
+        assert.equal(accounts * initial,
+          tonumber(db:query_value "select sum(balance) from account"))
         assert.equal(0, db:query_value "select count(*) from account where balance < 0")
         for number, one in ipairs(tellers) do
           -- One may have been committed and not been told of.

@@ -18,6 +18,8 @@ local usual = {
   --- The options of a transaction that comes into conflict when it writes what another one
   --- has changed since it was read.
   conflict = { isolation = "serializable" },
+  --- Such another one waits until the conflict has ended one of the two.
+  conflict_waits = false,
   --- A value of the wrong type for its column is a DataError.
   checks_types = true,
   --- A failed statement leaves its transaction usable.
@@ -28,6 +30,22 @@ local usual = {
   infinity = true,
   --- A question mark beside $1 or :name is an operator, and not another style.
   question_operators = false,
+  --- An error of a constraint tells its table and its columns.
+  columns_of_constraints = true,
+  --- What a column for texts makes of moonbase.timestamp(1795254480.5).
+  timestamp_in_text = "2026-11-21 09:48:00.5+00:00",
+  --- What stands around the name of a column.
+  quote = '"',
+  --- $name in a text is a name, and not a mistake.
+  dollar_names = false,
+  --- Errors about names tell the place in the text.
+  positions = true,
+  --- An UPDATE may have RETURNING.
+  update_returning = true,
+  --- The field of an error that events have as the status of the response.
+  status = "code",
+  --- What the type of a text is called where rows tell it.
+  text_type = "text",
   --- Errors have the database's number.
   native_codes = true,
   --- exec gives the generated id of an INSERT.
@@ -40,6 +58,8 @@ local usual = {
     integer = "bigint",
     double = "double precision",
     text = "text",
+    --- A text that may be in an index.
+    word = "text",
     blob = "bytea",
     boolean = "boolean",
     json = "json",
@@ -60,7 +80,14 @@ local usual = {
     --- The numbers from 1 to a parameter.
     series = "with recursive n(i) as (select 1 union all select i + 1 from n where i < ?) "
       .. "select i from n",
-    --- Behind a foreign key: looked at when the transaction ends.
+    --- Gives 200 rows with a text, and then runs for ever.
+    stuck = "with recursive n(i) as (select 1 union all select i + 1 from n) "
+      .. "select i, '%s' from n where i <= 200",
+    --- Two parameters next to each other.
+    joined = "select ?||?",
+    --- Behind an INSERT into a table with a unique name: makes it an update.
+    upsert = "on conflict (name) do update set name = 'b'",
+    --- Behind a foreign key: looked at when the transaction ends; empty where that cannot be.
     deferred = "deferrable initially deferred",
   },
 }
@@ -154,6 +181,9 @@ local known = {
     fresh = function() return "sqlite::memory:" end, quirks = { many_connections = false } },
   { driver = "postgres", name = "PostgreSQL", fresh = function()
     return require("spec.support.postgres").shared():fresh()
+  end },
+  { driver = "mysql", name = "MySQL", fresh = function()
+    return require("spec.support.mysql").shared():fresh()
   end },
 }
 

@@ -530,6 +530,12 @@ static int rows_next_result(lua_State *L)
   if (more)
     follow_shape(L, lua, rows);
   rows->ended = !more;
+  /* The last result of a procedure has no columns, and is over already. */
+  if (more && !mb_stmt_is_running(rows->cursor.stmt)) {
+    end(lua, rows, false);
+    if (rows->watch != NULL)
+      mb_lua_tell_rows(L, lua, 1, rows, NULL);
+  }
   lua_pushboolean(L, more);
   return 1;
 }

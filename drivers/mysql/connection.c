@@ -1,0 +1,120 @@
+/* connection.c: what concerns a session as a whole. */
+#include "mysql.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+void mq_close(mb_driver_conn *conn, int64_t deadline_ns)
+{
+  const mb_host *host = conn->host;
+  /* The library sends a good-bye and waits for nobody. */
+  (void)deadline_ns;
+  if (conn->db != NULL)
+    mysql_close(conn->db);
+  mq_end_cancel(conn->cancel, false);
+  host->release(conn);
+}
+
+void mq_abandon(mb_driver_conn *conn)
+{
+  mq_end_cancel(conn->cancel, true);
+  if (conn->db == NULL)
+    return;
+  /* What the library says at the end is not for the parent's server. */
+  const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (nowhere < 0)
+    return;
+  (void)dup2(nowhere, mq_socket(conn->db));
+  (void)close(nowhere);
+}
+
+mb_validity mq_is_valid(mb_driver_conn *conn)
+{
+  if (conn->dead)
+    return MB_DEAD;
+  struct pollfd socket = {.fd = mq_socket(conn->db), .events = POLLIN};
+  /* A server says nothing that it was not asked but its good-bye. */
+  return poll(&socket, 1, 0) == 0 ? MB_ALIVE : MB_DEAD;
+}
+
+mb_status mq_ping(mb_driver_conn *conn, mb_op *op, mb_error *error)
+{
+  (void)op;
+  conn->sent = true;
+  return mysql_ping(conn->db) == 0 ? MB_OK : mq_fail(conn, NULL, error);
+}
+
+mb_status mq_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
+    mb_op *op, mb_error *error)
+{
+  (void)mode;
+  *lost = MB_LOST_STATEMENTS | MB_LOST_SETTINGS;
+  conn->begin_waits = false;
+  conn->sent = true;
+  if (conn->dead)
+    return mq_fail_dead(conn, error);
+  if (mysql_reset_connection(conn->db) != 0)
+    return mq_fail(conn, NULL, error);
+  /* The library has taken the statements from the session by itself. */
+  if (mb_op_stopped(conn->host, op))
+    return mq_fail_stopped(conn, error);
+  return mq_settle_session(conn, error);
+}
+
+/* --- Texts of our own --------------------------------------------------- */
+
+mb_status mq_run_text(
+    mb_driver_conn *conn, const char *sql, size_t size, mb_error *error)
+{
+  MYSQL *db = conn->db;
+  conn->sent = true;
+  if (mysql_real_query(db, sql, (unsigned long)size) != 0)
+    return mq_fail(conn, NULL, error);
+  for (;;) {
+    MYSQL_RES *rows = mysql_use_result(db);
+    if (rows != NULL) {
+      while (mysql_fetch_row(rows) != NULL)
+        continue;
+      const bool failed = mysql_errno(db) != 0;
+      mysql_free_result(rows);
+      if (failed)
+        return mq_fail(conn, NULL, error);
+    } else if (mysql_field_count(db) > 0) {
+      return mq_fail(conn, NULL, error);
+    }
+    const int more = mysql_next_result(db);
+    if (more > 0)
+      return mq_fail(conn, NULL, error);
+    if (more < 0)
+      return MB_DONE;
+  }
+}
+
+MYSQL_RES *mq_ask(MYSQL *db, const char *sql, MYSQL_ROW *row)
+{
+  if (mysql_real_query(db, sql, (unsigned long)strlen(sql)) != 0)
+    return NULL;
+  MYSQL_RES *rows = mysql_store_result(db);
+  if (rows == NULL)
+    return NULL;
+  *row = mysql_fetch_row(rows);
+  if (*row == NULL) {
+    mysql_free_result(rows);
+    return NULL;
+  }
+  return rows;
+}
+
+void mq_refresh_status(mb_driver_conn *conn)
+{
+  static const char sql[] = "do 0";
+  const unsigned status = conn->db->server_status;
+  const bool may_be_open = (status & SERVER_STATUS_IN_TRANS) != 0 ||
+                           (status & SERVER_STATUS_AUTOCOMMIT) == 0;
+  if (conn->dead || !may_be_open)
+    return;
+  if (mysql_real_query(conn->db, sql, sizeof sql - 1) != 0)
+    conn->dead = true;
+}

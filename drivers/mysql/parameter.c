@@ -1,0 +1,121 @@
+/* parameter.c: from values to what the library binds. */
+#include "mysql.h"
+
+#include <math.h>
+
+/* Of a message beside the values: its head, types and lengths. */
+#define OVERHEAD 1024
+
+mb_status mq_make_params(mb_driver_stmt *stmt, size_t n, mb_error *error)
+{
+  const mb_host *host = stmt->conn->host;
+  if (stmt->params_room >= n)
+    return MB_OK;
+  MYSQL_BIND *params = host->allocate(n * sizeof *params);
+  MYSQL_TIME *times = host->allocate(n * sizeof *times);
+  if (params == NULL || times == NULL) {
+    host->release(params);
+    host->release(times);
+    return mq_out_of_memory(host, error);
+  }
+  host->release(stmt->params);
+  host->release(stmt->times);
+  stmt->params = params;
+  stmt->times = times;
+  stmt->params_room = n;
+  return MB_OK;
+}
+
+static void bind_bytes(const mb_value *value, MYSQL_BIND *bind)
+{
+  static char empty[1];
+  bind->buffer_type =
+      value->tag == MB_BLOB ? MYSQL_TYPE_BLOB : MYSQL_TYPE_STRING;
+  bind->buffer =
+      value->as.bytes.size > 0 ? (void *)value->as.bytes.data : empty;
+  bind->buffer_length = (unsigned long)value->as.bytes.size;
+}
+
+/* A text that tells a moment is the clock of the session's zone then. */
+static void bind_text(const mb_driver_conn *conn, const mb_value *value,
+    MYSQL_BIND *bind, MYSQL_TIME *time)
+{
+  const mb_driver_connector *connector = conn->connector;
+  if (connector->zone_is_fixed &&
+      mq_read_timestamptz(value->as.bytes.data, value->as.bytes.size,
+          connector->zone_minutes, time)) {
+    bind->buffer_type = MYSQL_TYPE_DATETIME;
+    bind->buffer = time;
+    bind->buffer_length = sizeof *time;
+  } else {
+    bind_bytes(value, bind);
+  }
+}
+
+mb_status mq_bind_one(mb_driver_conn *conn, const mb_value *value,
+    MYSQL_BIND *bind, MYSQL_TIME *time, size_t number, mb_error *error)
+{
+  *bind = (MYSQL_BIND){.buffer_type = MYSQL_TYPE_LONGLONG,
+      .buffer = (void *)&value->as,
+      .buffer_length = sizeof value->as.integer};
+  switch (value->tag) {
+  case MB_NULL:
+    bind->buffer_type = MYSQL_TYPE_NULL;
+    break;
+  case MB_BOOL:
+  case MB_INT64:
+    break;
+  case MB_UINT64:
+    bind->is_unsigned = 1;
+    break;
+  case MB_DOUBLE:
+    if (!isfinite(value->as.real))
+      return conn->host->fail(error, MB_DATA,
+          "parameter %zu is not a number (NaN) or infinite, which the "
+          "database cannot keep",
+          number);
+    bind->buffer_type = MYSQL_TYPE_DOUBLE;
+    break;
+  case MB_TEXT:
+  case MB_TIMESTAMPTZ:
+    bind_text(conn, value, bind, time);
+    break;
+  case MB_ARRAY:
+  case MB_CALLBACK:
+  case MB_TAG_COUNT:
+    return conn->host->fail(error, MB_UNSUPPORTED,
+        "parameter %zu is an array, which the database does not have", number);
+  default:
+    bind_bytes(value, bind);
+  }
+  return MB_OK;
+}
+
+mb_status mq_bind(
+    mb_driver_stmt *stmt, const mb_value *values, size_t n, mb_error *error)
+{
+  mb_driver_conn *conn = stmt->conn;
+  size_t size = OVERHEAD;
+  if (n != stmt->n_parameters)
+    return conn->host->fail(error, MB_USAGE,
+        "the statement has %zu parameters, but %zu were given",
+        stmt->n_parameters, n);
+  if (n == 0)
+    return MB_OK;
+  if (mq_make_params(stmt, n, error) != MB_OK)
+    return MB_ERROR;
+  for (size_t i = 0; i < n; i++) {
+    if (mq_bind_one(conn, &values[i], &stmt->params[i], &stmt->times[i], i + 1,
+            error) != MB_OK)
+      return MB_ERROR;
+    size += stmt->params[i].buffer_length + 12;
+  }
+  if (size > conn->max_packet)
+    return conn->host->fail(error, MB_DATA,
+        "the parameters take %zu bytes, and max_allowed_packet of the server "
+        "is %zu",
+        size, conn->max_packet);
+  return mysql_stmt_bind_param(stmt->handle, stmt->params) == 0
+             ? MB_OK
+             : mq_fail(conn, stmt, error);
+}

@@ -1,0 +1,263 @@
+/*
+ * sql.c: what can be told of a text by its words.
+ *
+ * It errs to one side only: what is called a plain read is one, as far as the
+ * functions that it calls are not writing; all else counts as a write.
+ */
+#include "mysql.h"
+
+#include <string.h>
+
+/* Longer texts are taken for what is worst. */
+#define LONG_TEXT 1000000
+
+static bool is_letter(char byte)
+{
+  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+         (byte >= '0' && byte <= '9') || byte == '_' || (byte & 0x80) != 0;
+}
+
+static char lower(char byte)
+{
+  return byte >= 'A' && byte <= 'Z' ? (char)(byte - 'A' + 'a') : byte;
+}
+
+/* Whether the text has a word at a place, whatever its letters' case. */
+static bool has_word(const char *at, const char *end, const char *word)
+{
+  for (; *word != '\0'; at++, word++)
+    if (at == end || lower(*at) != *word)
+      return false;
+  return true;
+}
+
+static bool is_blank(char byte)
+{
+  return memchr(" \t\r\n\f\v", byte, 6) != NULL;
+}
+
+static const char *skip_line(const char *at, const char *end)
+{
+  const char *line = memchr(at, '\n', (size_t)(end - at));
+  return line != NULL ? line + 1 : end;
+}
+
+/* The inside of a versioned comment is SQL, and left where it is. */
+static const char *skip_comment(const char *at, const char *end)
+{
+  if (at[0] == '#')
+    return skip_line(at, end);
+  if (end - at >= 2 && at[0] == '-' && at[1] == '-' &&
+      (end - at == 2 || is_blank(at[2])))
+    return skip_line(at, end);
+  if (end - at < 2 || at[0] != '/' || at[1] != '*' ||
+      (end - at > 2 && (at[2] == '!' || at[2] == 'M')))
+    return at;
+  for (at += 2; end - at >= 2; at++)
+    if (at[0] == '*' && at[1] == '/')
+      return at + 2;
+  return end;
+}
+
+/* To the first byte that is part of a statement; brackets before a SELECT are
+ * passed over too, when they are wanted to be. */
+static const char *skip_blank(const char *at, const char *end, bool brackets)
+{
+  while (at < end) {
+    const char *before = at;
+    if (is_blank(*at) || *at == ';' || (brackets && *at == '('))
+      at++;
+    else
+      at = skip_comment(at, end);
+    if (at == before)
+      break;
+  }
+  return at;
+}
+
+/* Whether one of the words, each with a space behind it, stands anywhere: also
+ * as a part of a longer word, or inside a text. */
+static bool has_any(const char *at, const char *end, const char *words)
+{
+  char word[24];
+  while (*words != '\0') {
+    const size_t size = strcspn(words, " ");
+    memcpy(word, words, size);
+    word[size] = '\0';
+    for (const char *place = at; place < end; place++)
+      if (lower(*place) == word[0] && has_word(place, end, word))
+        return true;
+    words += size + (words[size] == ' ');
+  }
+  return false;
+}
+
+/* Whether it is one of the words. */
+static bool is_one_of(const char *words, const char *word)
+{
+  const size_t size = strlen(word);
+  while (*words != '\0') {
+    const size_t length = strcspn(words, " ");
+    if (length == size && memcmp(words, word, size) == 0)
+      return true;
+    words += length + (words[length] == ' ');
+  }
+  return false;
+}
+
+/* The first word in small letters; cut where it is longer than any that
+ * matters. */
+static void read_word(const char *at, const char *end, char *out, size_t room)
+{
+  size_t length = 0;
+  while (at + length < end && is_letter(at[length]) && length + 1 < room) {
+    out[length] = lower(at[length]);
+    length++;
+  }
+  out[length] = '\0';
+}
+
+static void judge_words(
+    const char *at, const char *end, const char *first, mq_judgement *judgement)
+{
+  static const char reading[] =
+      "select values table show explain describe desc with help";
+  /* SHOW WARNINGS and its like tell of the statement before, which a PREPARE
+   * between them would be. */
+  static const char in_text[] = "show explain describe desc analyze check help "
+                                "checksum optimize repair call execute with "
+                                "select values table";
+  const bool read = is_one_of(reading, first) &&
+                    !has_any(at, end, "insert update delete replace into") &&
+                    !has_any(at, end, "for lock nextval analyze :=");
+  judgement->reads_only = read;
+  judgement->inserts = is_one_of("insert replace", first);
+  judgement->writes_rows =
+      is_one_of("insert replace update delete load", first);
+  judgement->gives_rows =
+      judgement->writes_rows && has_any(at, end, "returning");
+  judgement->changes_session =
+      is_one_of("set use lock unlock prepare deallocate call begin", first);
+  judgement->sets_mode =
+      strcmp(first, "set") == 0 && has_any(at, end, "sql_mode");
+  judgement->is_plain =
+      memchr(at, '?', (size_t)(end - at)) == NULL && first[0] != '\0' &&
+      !judgement->gives_rows &&
+      (!is_one_of(in_text, first) ||
+          is_one_of("show check checksum optimize repair analyze help", first));
+}
+
+mq_judgement mq_judge(const char *sql, size_t size)
+{
+  char first[16];
+  const char *end = sql + size;
+  const char *at = skip_blank(sql, end, false);
+  mq_judgement judgement = {.empty = at == end, .changes_session = true};
+  at = skip_blank(at, end, true);
+  read_word(at, end, first, sizeof first);
+  if (size <= LONG_TEXT)
+    judge_words(at, end, first, &judgement);
+  return judgement;
+}
+
+/* --- The end of a statement --------------------------------------------- */
+
+/* Behind a string or a name in quotes; a quote that is doubled begins the next
+ * one. */
+static const char *skip_quoted(
+    const char *at, const char *end, bool backslashes)
+{
+  const char quote = *at++;
+  while (at < end && *at != quote)
+    at += backslashes && quote != '`' && *at == '\\' && end - at > 1 ? 2 : 1;
+  return at < end ? at + 1 : end;
+}
+
+/* The next byte outside of strings and comments; a word begins at its first
+ * letter. */
+static const char *next_token(const char *at, const char *end, bool backslashes)
+{
+  if (at < end && is_letter(*at))
+    while (at < end && is_letter(*at))
+      at++;
+  else if (at < end && memchr("'\"`", *at, 3) != NULL)
+    at = skip_quoted(at, end, backslashes);
+  else if (at < end)
+    at++;
+  while (at < end) {
+    const char *before = at;
+    at = is_blank(*at) ? at + 1 : skip_comment(at, end);
+    if (at == before)
+      break;
+  }
+  return at;
+}
+
+static bool is_word(const char *at, const char *end, const char *word)
+{
+  const char *behind = at + strlen(word);
+  return has_word(at, end, word) && (behind >= end || !is_letter(*behind));
+}
+
+/* Statements that may have others inside, with semicolons of their own. */
+static bool is_compound(const char *at, const char *end)
+{
+  static const char *const words[] = {
+      "create", "alter", "begin", "if", "loop", "while", "repeat", "for"};
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+    if (is_word(at, end, words[i]))
+      return true;
+  return false;
+}
+
+size_t mq_end_of_statement(const char *sql, size_t size, bool backslashes)
+{
+  const char *end = sql + size;
+  if (memchr(sql, ';', size) == NULL)
+    return size;
+  const char *at = skip_blank(sql, end, false);
+  const bool compound = is_compound(at, end);
+  for (; at < end; at = next_token(at, end, backslashes))
+    if (*at == ';' && (!compound || skip_blank(at, end, false) == end))
+      return (size_t)(at - sql);
+  return size;
+}
+
+/* --- Groups of VALUES --------------------------------------------------- */
+
+bool mq_find_group(
+    const char *sql, size_t size, bool backslashes, size_t *from, size_t *to)
+{
+  const char *end = sql + size;
+  const char *at = skip_blank(sql, end, false);
+  if (!is_word(at, end, "insert") && !is_word(at, end, "replace"))
+    return false;
+  int depth = 0;
+  for (; at < end; at = next_token(at, end, backslashes)) {
+    if (depth == 0 && is_word(at, end, "values"))
+      break;
+    if (*at == '?')
+      return false;
+    depth += (*at == '(') - (*at == ')');
+  }
+  at = next_token(at, end, backslashes);
+  if (at >= end || *at != '(')
+    return false;
+  *from = (size_t)(at - sql);
+  for (depth = 0; at < end; at = next_token(at, end, backslashes)) {
+    depth += (*at == '(') - (*at == ')');
+    if (*at == ')' && depth == 0)
+      break;
+  }
+  if (at >= end)
+    return false;
+  *to = (size_t)(at + 1 - sql);
+  at = next_token(at, end, backslashes);
+  /* A second group, or parameters behind: each row would have its own. */
+  if (at < end && *at == ',')
+    return false;
+  for (; at < end; at = next_token(at, end, backslashes))
+    if (*at == '?')
+      return false;
+  return true;
+}

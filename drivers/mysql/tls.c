@@ -1,0 +1,93 @@
+/*
+ * tls.c: what is asked of the library about TLS.
+ *
+ * Without a word of the user's, a socket and this machine are left to the
+ * library, and other hosts are verified.
+ */
+#include "mysql.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Where the systems of this world keep the authorities that they trust. */
+static const char *const bundles[] = {
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/share/certs/ca-root-nss.crt",
+};
+
+static bool is_file(const char *path)
+{
+  return path != NULL && path[0] != '\0' && access(path, R_OK) == 0;
+}
+
+static const char *find_authorities(void)
+{
+  const char *bundle = getenv("SSL_CERT_FILE");
+  for (size_t i = 0; i < sizeof bundles / sizeof bundles[0]; i++)
+    if (!is_file(bundle))
+      bundle = bundles[i];
+  return is_file(bundle) ? bundle : NULL;
+}
+
+static void set(MYSQL *db, enum mysql_option option, const char *value)
+{
+  if (value != NULL)
+    (void)mysql_options(db, option, value);
+}
+
+static void set_mode(MYSQL *db, enum mq_tls tls)
+{
+#if MQ_LIBMARIADB
+  const mq_bool wanted = tls != MQ_TLS_OFF;
+  const mq_bool verified = tls == MQ_TLS_VERIFY;
+  if (tls == MQ_TLS_DEFAULT)
+    return;
+  (void)mysql_options(db, MYSQL_OPT_SSL_ENFORCE, &wanted);
+  (void)mysql_options(db, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verified);
+#else
+  static const unsigned modes[] = {
+      [MQ_TLS_DEFAULT] = SSL_MODE_PREFERRED,
+      [MQ_TLS_OFF] = SSL_MODE_DISABLED,
+      [MQ_TLS_PREFER] = SSL_MODE_PREFERRED,
+      [MQ_TLS_REQUIRE] = SSL_MODE_REQUIRED,
+      [MQ_TLS_VERIFY] = SSL_MODE_VERIFY_IDENTITY,
+  };
+  (void)mysql_options(db, MYSQL_OPT_SSL_MODE, &modes[tls]);
+#endif
+}
+
+void mq_set_tls(MYSQL *db, const mq_tls_files *files, const mq_place *place)
+{
+  const char *ca = files->ca;
+  if (place->tls == MQ_TLS_OFF || place->host == NULL) {
+    set_mode(db, place->tls);
+    return;
+  }
+  if (ca == NULL && files->ca_path == NULL && place->tls == MQ_TLS_VERIFY)
+    ca = find_authorities();
+  set(db, MYSQL_OPT_SSL_CA, ca);
+  set(db, MYSQL_OPT_SSL_CAPATH, files->ca_path);
+  set(db, MYSQL_OPT_SSL_CERT, files->cert);
+  set(db, MYSQL_OPT_SSL_KEY, files->key);
+  set(db, MYSQL_OPT_SSL_CIPHER, files->cipher);
+  set(db, MYSQL_OPT_SSL_CRL, files->crl);
+  set(db, MYSQL_OPT_SSL_CRLPATH, files->crl_path);
+#if MQ_LIBMARIADB
+  set(db, MARIADB_OPT_TLS_PASSPHRASE, files->passphrase);
+  set(db, MARIADB_OPT_TLS_VERSION, files->version);
+#else
+  set(db, MYSQL_OPT_TLS_VERSION, files->version);
+#endif
+  set_mode(db, place->tls);
+}
+
+/* Connector/C takes a session without TLS where it was not told to verify. */
+bool mq_has_tls(MYSQL *db, const mq_place *place)
+{
+  return (place->tls != MQ_TLS_REQUIRE && place->tls != MQ_TLS_VERIFY) ||
+         mysql_get_ssl_cipher(db) != NULL;
+}
