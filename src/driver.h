@@ -585,6 +585,14 @@ typedef struct mb_capability {
    * lock; ends with NULL.  NULL: there are none.  Read where there is a
    * reset. */
   const char *const *session_words;
+
+  /* What stands behind an INSERT that is to leave out rows which break a unique
+   * constraint, with :c for the first of its columns; such rows are not among
+   * the affected ones of execute_many.  NULL: there is no such thing. */
+  const char *insert_skip;
+  /* What the database is called, where one driver has several; NULL: as the
+   * driver says. */
+  const char *database_name;
 } mb_capability;
 
 /* --- Statements --------------------------------------------------------- */

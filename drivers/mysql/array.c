@@ -8,6 +8,7 @@
  */
 #include "mysql.h"
 
+#include <math.h>
 #include <string.h>
 
 #if MQ_LIBMARIADB
@@ -34,6 +35,25 @@ bool mq_takes_arrays(const mb_driver_stmt *stmt)
          stmt->conn->has_arrays;
 }
 
+/* What most values are, without all that mq_bind_one looks at: they were bound
+ * once already, and went well. */
+static bool show_plain(const mb_value *value, MYSQL_BIND *bind)
+{
+  if (bind->buffer_type == MYSQL_TYPE_LONGLONG ||
+      (bind->buffer_type == MYSQL_TYPE_DOUBLE && value->tag == MB_DOUBLE)) {
+    bind->buffer = (void *)&value->as;
+    bind->buffer_length = sizeof value->as.integer;
+    return true;
+  }
+  if ((bind->buffer_type != MYSQL_TYPE_STRING &&
+          bind->buffer_type != MYSQL_TYPE_BLOB) ||
+      value->as.bytes.size == 0)
+    return false;
+  bind->buffer = (void *)value->as.bytes.data;
+  bind->buffer_length = (unsigned long)value->as.bytes.size;
+  return true;
+}
+
 static my_bool show_row(void *data, MYSQL_BIND *binds, unsigned row)
 {
   const block *one = data;
@@ -44,10 +64,11 @@ static my_bool show_row(void *data, MYSQL_BIND *binds, unsigned row)
     binds[i].u.indicator = &one->indicators[i];
     if (values[i].tag == MB_NULL)
       continue;
-    /* It was bound once already, and went well. */
+    one->indicators[i] = STMT_INDICATOR_NONE;
+    if (show_plain(&values[i], &binds[i]))
+      continue;
     (void)mq_bind_one(one->stmt->conn, &values[i], &bind, &one->stmt->times[i],
         i + 1, one->error);
-    one->indicators[i] = STMT_INDICATOR_NONE;
     if (binds[i].buffer_type == MYSQL_TYPE_DOUBLE &&
         values[i].tag != MB_DOUBLE) {
       const double real = (double)values[i].as.integer;
@@ -80,6 +101,20 @@ static bool join_numbers(MYSQL_BIND *type, const MYSQL_BIND *bind,
   return true;
 }
 
+/* Whether a value is like those before it: its size, or 0. */
+static size_t size_of_same(const MYSQL_BIND *type, const mb_value *value)
+{
+  if (value->tag == MB_BLOB && type->buffer_type == MYSQL_TYPE_BLOB)
+    return value->as.bytes.size;
+  const bool is_same =
+      (value->tag == MB_INT64 && type->buffer_type == MYSQL_TYPE_LONGLONG &&
+          !type->is_unsigned && value->as.integer <= INTEGER_MAX &&
+          value->as.integer >= -INTEGER_MAX) ||
+      (value->tag == MB_DOUBLE && type->buffer_type == MYSQL_TYPE_DOUBLE &&
+          isfinite(value->as.real));
+  return is_same ? sizeof value->as : 0;
+}
+
 /* Sets the types of stmt->params to those of a row, where they are not known
  * yet.  False: they differ. */
 static bool join_row(const block *one, const mb_value *values, size_t *size,
@@ -89,6 +124,11 @@ static bool join_row(const block *one, const mb_value *values, size_t *size,
   for (size_t i = 0; i < one->n; i++) {
     MYSQL_BIND bind;
     MYSQL_BIND *type = &stmt->params[i];
+    const size_t same = size_of_same(type, &values[i]);
+    if (same > 0) {
+      *size += same + 12;
+      continue;
+    }
     *status = mq_bind_one(
         stmt->conn, &values[i], &bind, &stmt->times[i], i + 1, error);
     if (*status != MB_OK)

@@ -66,6 +66,7 @@ static void fill_by_version(mb_driver_conn *conn)
   mb_capability *capability = &conn->capability;
   const unsigned long version = mysql_get_server_version(conn->db);
   capability->returning = conn->is_mariadb && version >= MARIADB_RETURNING;
+  capability->database_name = conn->is_mariadb ? "MariaDB" : "MySQL";
   capability->native_json = !conn->is_mariadb;
   capability->native_uuid = conn->is_mariadb && version >= MARIADB_UUID;
   conn->has_arrays = mq_has_arrays(conn->db);
@@ -117,6 +118,7 @@ void mq_fill_capability(mb_driver_conn *conn, const char *sql_mode)
       .drop_column = true,
       .add_constraint = true,
       .identifier_quote = '`',
+      .insert_skip = "on duplicate key update :c = :c",
       .session_words = session_words,
   };
   memcpy(conn->capability.storage_types, storage, sizeof storage);

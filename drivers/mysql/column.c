@@ -26,12 +26,14 @@ typedef struct type_of_column {
   const char *word;
 } type_of_column;
 
-static type_of_column integer(const MYSQL_FIELD *field, const char *word)
+static type_of_column integer(
+    const MYSQL_FIELD *field, const char *word, const char *unsigned_word)
 {
   if (field->type == MYSQL_TYPE_TINY && field->length == 1)
     return (type_of_column){MQ_BOOLEAN, MB_BOOL, word};
-  return (type_of_column){
-      field->flags & UNSIGNED_FLAG ? MQ_UNSIGNED : MQ_INTEGER, MB_INT64, word};
+  if (field->flags & UNSIGNED_FLAG)
+    return (type_of_column){MQ_UNSIGNED, MB_INT64, unsigned_word};
+  return (type_of_column){MQ_INTEGER, MB_INT64, word};
 }
 
 /* All texts and blobs that are not VARCHAR and its like come as one type, with
@@ -96,17 +98,17 @@ static type_of_column type_of(
       "tinyblob", "blob", "mediumblob", "longblob"};
   switch (field->type) {
   case MYSQL_TYPE_TINY:
-    return integer(field, "tinyint");
+    return integer(field, "tinyint", "tinyint unsigned");
   case MYSQL_TYPE_SHORT:
-    return integer(field, "smallint");
+    return integer(field, "smallint", "smallint unsigned");
   case MYSQL_TYPE_INT24:
-    return integer(field, "mediumint");
+    return integer(field, "mediumint", "mediumint unsigned");
   case MYSQL_TYPE_LONG:
-    return integer(field, "int");
+    return integer(field, "int", "int unsigned");
   case MYSQL_TYPE_LONGLONG:
-    return integer(field, "bigint");
+    return integer(field, "bigint", "bigint unsigned");
   case MYSQL_TYPE_YEAR:
-    return integer(field, "year");
+    return integer(field, "year", "year");
   case MYSQL_TYPE_FLOAT:
     return (type_of_column){MQ_FLOAT, MB_DOUBLE, "float"};
   case MYSQL_TYPE_DOUBLE:

@@ -55,6 +55,11 @@ mb_status mq_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
   conn->sent = true;
   if (conn->dead)
     return mq_fail_dead(conn, error);
+  /* Measured with 10.11: behind a reset wsrep_sync_wait is what it was set to,
+   * and has no effect. */
+  if (conn->connector->waits_for_nodes)
+    return conn->host->fail(error, MB_UNSUPPORTED,
+        "a session that waits for other nodes cannot be reset");
   if (mysql_reset_connection(conn->db) != 0)
     return mq_fail(conn, NULL, error);
   /* The library has taken the statements from the session by itself. */

@@ -130,6 +130,7 @@ static mb_status write_settings(mb_driver_connector *connector,
       mode != NULL ? mode : strict_mode, quote, utc ? "+00:00" : zone,
       wait != NULL ? ", wsrep_sync_wait = " : "", wait != NULL ? wait : "");
   connector->settings = at;
+  connector->waits_for_nodes = wait != NULL && atoi(wait) > 0;
   connector->used += (size_t)size + 1;
   return MB_OK;
 }

@@ -4,9 +4,15 @@
  * As arrays, where server and library have them; else an INSERT becomes one of
  * many rows.  A block that fails is undone by the server, and then run row by
  * row, which tells the one that is wrong.  What is neither goes row by row.
+ *
+ * An INSERT that leaves duplicates as they are counts them among the affected
+ * rows, which is not what whoever leaves them out wants to know.  The server
+ * tells how many there were where there is more than one row; a single one is
+ * inserted without that clause, and may be refused.
  */
 #include "mysql.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define ROWS_MAX 1000
@@ -25,16 +31,45 @@ void mq_add_totals(mb_driver_stmt *stmt, mb_result *result)
   result->warnings += part->warnings;
 }
 
+/* All that the calls for blocks and rows share. */
+typedef struct many {
+  mb_driver_stmt *stmt;
+  const mb_value *params;
+  size_t n;       /* of a row */
+  mq_group group; /* where rows go together */
+  mb_driver_stmt *plain;
+  mb_result *total;
+  mb_op *op;
+} many;
+
 /* --- One by one --------------------------------------------------------- */
 
-/* Runs a statement once; rows that come back are thrown away. */
+/* "Records: 4  Duplicates: 1  Warnings: 0", in the server's language. */
+static int64_t count_inserted(const mb_driver_conn *conn)
+{
+  static const char digits[] = "0123456789";
+  const char *text = mysql_info(conn->db);
+  int64_t numbers[2] = {0, 0};
+  for (size_t i = 0; text != NULL && i < 2; i++) {
+    char *end;
+    text += strcspn(text, digits);
+    numbers[i] = strtoll(text, &end, 10);
+    text = end;
+  }
+  return numbers[0] - numbers[1];
+}
+
+/* Runs a statement once; rows that come back are thrown away.  several: of an
+ * INSERT whose duplicates do not count. */
 static mb_status run_once(mb_driver_stmt *stmt, const mb_value *params,
-    size_t n, mb_result *total, mb_op *op, mb_error *error)
+    size_t n, bool several, mb_result *total, mb_op *op, mb_error *error)
 {
   mb_result part = {.affected = -1};
   mb_status status = mq_execute(stmt, params, n, NULL, &part, op, error);
   if (status == MB_ROW || (status == MB_DONE && stmt->running))
     status = mq_finish(stmt, MB_FINISH_DRAIN, op, error);
+  if (status != MB_ERROR && several)
+    part.affected = count_inserted(stmt->conn);
   stmt->result = &part;
   if (status != MB_ERROR)
     mq_add_totals(stmt, total);
@@ -42,14 +77,36 @@ static mb_status run_once(mb_driver_stmt *stmt, const mb_value *params,
   return status;
 }
 
-static mb_status run_rows(mb_driver_stmt *stmt, const mb_value *params,
-    size_t n, size_t from, size_t to, mb_result *total, mb_op *op,
-    mb_error *error)
+static bool is_duplicate(const mb_error *error)
 {
+  return error->class == MB_CONSTRAINT &&
+         (error->constraint_kind == MB_CONSTRAINT_UNIQUE ||
+             error->constraint_kind == MB_CONSTRAINT_PRIMARY_KEY);
+}
+
+static mb_status run_row(const many *all, size_t row, mb_error *error)
+{
+  const mb_value *params = all->params + row * all->n;
+  mb_error refusal;
+  if (all->plain == NULL)
+    return run_once(
+        all->stmt, params, all->n, false, all->total, all->op, error);
+  if (run_once(all->plain, params, all->n, false, all->total, all->op,
+          &refusal) != MB_ERROR ||
+      is_duplicate(&refusal))
+    return MB_DONE;
+  *error = refusal;
+  return MB_ERROR;
+}
+
+static mb_status run_rows(
+    const many *all, size_t from, size_t to, mb_error *error)
+{
+  mb_driver_conn *conn = all->stmt->conn;
   for (size_t row = from; row < to; row++) {
-    if (op->bounded && mb_op_stopped(stmt->conn->host, op))
-      return mq_fail_stopped(stmt->conn, error);
-    if (run_once(stmt, params + row * n, n, total, op, error) == MB_ERROR) {
+    if (all->op->bounded && mb_op_stopped(conn->host, all->op))
+      return mq_fail_stopped(conn, error);
+    if (run_row(all, row, error) == MB_ERROR) {
       error->row = (int64_t)row + 1;
       return MB_ERROR;
     }
@@ -59,25 +116,27 @@ static mb_status run_rows(mb_driver_stmt *stmt, const mb_value *params,
 
 /* --- Blocks ------------------------------------------------------------- */
 
-/* The statement for so many rows at once; NULL: *error says why. */
-static mb_driver_stmt *make_form(
-    mb_driver_stmt *stmt, size_t rows, size_t from, size_t to, mb_error *error)
+/* The statement for so many rows at once, with what stands behind them or
+ * without; NULL: *error says why. */
+static mb_driver_stmt *make_form(mb_driver_stmt *stmt, const mq_group *group,
+    size_t rows, bool whole, mb_error *error)
 {
   const mb_host *host = stmt->conn->host;
-  const size_t group = to - from;
-  const size_t size = stmt->size + (rows - 1) * (group + 1);
+  const size_t one = group->to - group->from;
+  const size_t rest = whole ? stmt->size - group->to : 0;
+  const size_t size = group->to + (rows - 1) * (one + 1) + rest;
   mb_driver_stmt *form = NULL;
   char *text = host->allocate(size + 1);
   if (text != NULL) {
     char *at = text;
-    memcpy(at, stmt->sql, to);
-    at += to;
+    memcpy(at, stmt->sql, group->to);
+    at += group->to;
     for (size_t i = 1; i < rows; i++) {
       *at++ = ',';
-      memcpy(at, stmt->sql + from, group);
-      at += group;
+      memcpy(at, stmt->sql + group->from, one);
+      at += one;
     }
-    memcpy(at, stmt->sql + to, stmt->size - to);
+    memcpy(at, stmt->sql + group->to, rest);
     form = mq_make_statement(stmt->conn, text, size);
     host->release(text);
   }
@@ -94,8 +153,8 @@ static mb_driver_stmt *make_form(
 
 /* The form for rows, made at its first use; is_last: of those behind the full
  * blocks. */
-static mb_driver_stmt *find_form(mb_driver_stmt *stmt, size_t rows,
-    bool is_last, size_t from, size_t to, mb_error *error)
+static mb_driver_stmt *find_form(mb_driver_stmt *stmt, const mq_group *group,
+    size_t rows, bool is_last, mb_error *error)
 {
   for (size_t i = 0; i < MQ_FORMS; i++)
     if (stmt->forms[i] != NULL && stmt->rows_of_form[i] == rows)
@@ -104,7 +163,7 @@ static mb_driver_stmt *find_form(mb_driver_stmt *stmt, size_t rows,
   if (*form != NULL)
     mq_close_statement(*form);
   stmt->rows_of_form[is_last ? 1 : 0] = rows;
-  *form = make_form(stmt, rows, from, to, error);
+  *form = make_form(stmt, group, rows, true, error);
   return *form;
 }
 
@@ -132,40 +191,37 @@ static bool is_of_row(
          !conn->dead && mq_transaction_state(conn) == before;
 }
 
-static mb_status run_block(mb_driver_stmt *stmt, mb_driver_stmt *form,
-    const mb_value *params, size_t n, size_t from, size_t to, mb_result *total,
-    mb_op *op, mb_error *error)
+static mb_status run_block(const many *all, mb_driver_stmt *form, size_t from,
+    size_t to, mb_error *error)
 {
-  mb_driver_conn *conn = stmt->conn;
+  mb_driver_conn *conn = form->conn;
+  const mb_value *params = all->params + from * all->n;
+  const size_t n = (to - from) * all->n;
   const mb_transaction_state before = mq_transaction_state(conn);
-  if (op->bounded && mb_op_stopped(conn->host, op))
+  if (all->op->bounded && mb_op_stopped(conn->host, all->op))
     return mq_fail_stopped(conn, error);
-  if (size_of(params + from * n, (to - from) * n) > block_size(conn))
-    return run_rows(stmt, params, n, from, to, total, op, error);
-  if (run_once(form, params + from * n, (to - from) * n, total, op, error) !=
+  if (size_of(params, n) > block_size(conn))
+    return run_rows(all, from, to, error);
+  if (run_once(form, params, n, all->group.skips, all->total, all->op, error) !=
       MB_ERROR)
     return MB_DONE;
-  return is_of_row(conn, before, error)
-             ? run_rows(stmt, params, n, from, to, total, op, error)
-             : MB_ERROR;
+  return is_of_row(conn, before, error) ? run_rows(all, from, to, error)
+                                        : MB_ERROR;
 }
 
-static mb_status run_blocks(mb_driver_stmt *stmt, const mb_value *params,
-    size_t n, size_t rows, size_t from, size_t to, mb_result *total, mb_op *op,
-    mb_error *error)
+static mb_status run_blocks(const many *all, size_t rows, mb_error *error)
 {
-  const size_t limit = MQ_PARAMETERS_MAX / n;
+  const size_t limit = MQ_PARAMETERS_MAX / all->n;
   const size_t most = limit < ROWS_MAX ? limit : ROWS_MAX;
   for (size_t row = 0; row < rows;) {
     const size_t left = rows - row;
     const size_t count = left < most ? left : most;
-    mb_driver_stmt *form = stmt;
-    if (count > 1)
-      form = find_form(stmt, count, row > 0 && count < most, from, to, error);
-    if (form == NULL)
-      return MB_ERROR;
-    if (run_block(stmt, form, params, n, row, row + count, total, op, error) ==
-        MB_ERROR)
+    if (count == 1)
+      return run_rows(all, row, rows, error);
+    mb_driver_stmt *form = find_form(
+        all->stmt, &all->group, count, row > 0 && count < most, error);
+    if (form == NULL ||
+        run_block(all, form, row, row + count, error) == MB_ERROR)
       return MB_ERROR;
     row += count;
   }
@@ -174,12 +230,23 @@ static mb_status run_blocks(mb_driver_stmt *stmt, const mb_value *params,
 
 /* --- All of them -------------------------------------------------------- */
 
+/* Rows that can go together as one INSERT. */
+static bool can_group(many *all)
+{
+  const mb_driver_stmt *stmt = all->stmt;
+  return all->n > 0 && all->n <= MQ_PARAMETERS_MAX / 2 &&
+         all->n == stmt->n_parameters && stmt->handle != NULL &&
+         stmt->judgement.inserts && !stmt->judgement.gives_rows &&
+         mq_find_group(stmt->sql, stmt->size,
+             stmt->conn->capability.lexical.backslash_strings, &all->group);
+}
+
 mb_status mq_execute_many(mb_driver_stmt *stmt, const mb_value *params,
     size_t n, size_t rows, mb_result *result, mb_op *op, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
-  size_t from;
-  size_t to;
+  many all = {
+      .stmt = stmt, .params = params, .n = n, .total = result, .op = op};
   size_t done = 0;
   conn->sent = false;
   stmt->result = result;
@@ -189,18 +256,21 @@ mb_status mq_execute_many(mb_driver_stmt *stmt, const mb_value *params,
   if (stmt->handle == NULL && !stmt->unpreparable &&
       !stmt->judgement.is_plain && mq_make_handle(stmt, error) != MB_OK)
     return MB_ERROR;
-  const bool many =
-      n > 0 && n == stmt->n_parameters && rows > 1 && stmt->handle != NULL;
-  if (many && mq_takes_arrays(stmt)) {
+  const bool groups = can_group(&all);
+  if (groups && all.group.skips) {
+    if (stmt->plain == NULL)
+      stmt->plain = make_form(stmt, &all.group, 1, false, error);
+    if (stmt->plain == NULL)
+      return MB_ERROR;
+    all.plain = stmt->plain;
+  } else if (n > 0 && n == stmt->n_parameters && rows > 1 &&
+             stmt->handle != NULL && mq_takes_arrays(stmt)) {
     const mb_status status =
         mq_run_arrays(stmt, params, n, rows, &done, op, error);
     if (status != MB_ERROR || error->class != MB_UNSUPPORTED)
       return status;
-  } else if (many && n <= MQ_PARAMETERS_MAX / 2 && stmt->judgement.inserts &&
-             !stmt->judgement.gives_rows &&
-             mq_find_group(stmt->sql, stmt->size,
-                 conn->capability.lexical.backslash_strings, &from, &to)) {
-    return run_blocks(stmt, params, n, rows, from, to, result, op, error);
+    return run_rows(&all, done, rows, error);
   }
-  return run_rows(stmt, params, n, done, rows, result, op, error);
+  return groups ? run_blocks(&all, rows, error)
+                : run_rows(&all, 0, rows, error);
 }

@@ -58,6 +58,7 @@ struct mb_driver_connector {
   bool compress;
   bool local_infile;
   bool verifies_by_default; /* nobody has asked for it */
+  bool waits_for_nodes;     /* wsrep_sync_wait is set */
   const char *settings;     /* the statement that makes a session ours */
   int zone_minutes;         /* the session's, east of UTC */
   bool zone_is_fixed;       /* else it is a name */
@@ -99,6 +100,12 @@ typedef struct mq_judgement {
   bool is_plain;    /* one trip does as well: no parameters, and no rows whose
                        values the text protocol would round */
 } mq_judgement;
+
+/* Of "insert … values (?, ?)": what stands between the brackets and these. */
+typedef struct mq_group {
+  size_t from, to;
+  bool skips; /* behind it: on duplicate key update c = c */
+} mq_group;
 
 /* How the values of a column come, and what is made of them. */
 enum mq_kind {
@@ -160,7 +167,8 @@ struct mb_driver_stmt {
   int64_t fetch_size; /* of the cursor that handle is set up for */
 
   MYSQL_BIND *params;
-  MYSQL_TIME *times; /* of params */
+  MYSQL_TIME *times;  /* of params */
+  bool *were_numbers; /* which of them handle was run with as such */
   size_t params_room;
 
   mb_column *columns;
@@ -171,9 +179,11 @@ struct mb_driver_stmt {
   mq_slot *slots;
   bool is_bound; /* handle knows where the slots are */
 
-  /* INSERTs of several rows, made of this one (many.c). */
+  /* INSERTs of several rows, and one of one row without what stands behind it,
+   * made of this one (many.c). */
   mb_driver_stmt *forms[MQ_FORMS];
   size_t rows_of_form[MQ_FORMS];
+  mb_driver_stmt *plain;
 };
 
 /* --- error.c, constraint.c ---------------------------------------------- */
@@ -272,10 +282,10 @@ mq_judgement mq_judge(const char *sql, size_t size);
 /* Without what stands behind the first semicolon, which the server would not
  * take. */
 size_t mq_end_of_statement(const char *sql, size_t size, bool backslashes);
-/* Of "insert … values (?, ?)": where the group begins and ends that can be
- * repeated.  False: there is none. */
+/* Finds the group of "insert … values (?, ?)".  False: there is none that can
+ * be repeated. */
 bool mq_find_group(
-    const char *sql, size_t size, bool backslashes, size_t *from, size_t *to);
+    const char *sql, size_t size, bool backslashes, mq_group *out);
 
 /* --- statement.c, run.c, rows.c ----------------------------------------- */
 
@@ -333,6 +343,9 @@ mb_status mq_bind(
 mb_status mq_bind_one(mb_driver_conn *conn, const mb_value *value,
     MYSQL_BIND *bind, MYSQL_TIME *time, size_t number, mb_error *error);
 mb_status mq_make_params(mb_driver_stmt *stmt, size_t n, mb_error *error);
+/* Whether the server would take one of the values for another one, by what
+ * handle was run with before. */
+bool mq_is_spoilt(const mb_driver_stmt *stmt, const mb_value *values, size_t n);
 
 /* Makes the columns of a run; fields are the library's. */
 mb_status mq_read_columns(

@@ -2,6 +2,7 @@
 #include "mysql.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Of a message beside the values: its head, types and lengths. */
 #define OVERHEAD 1024
@@ -13,17 +14,40 @@ mb_status mq_make_params(mb_driver_stmt *stmt, size_t n, mb_error *error)
     return MB_OK;
   MYSQL_BIND *params = host->allocate(n * sizeof *params);
   MYSQL_TIME *times = host->allocate(n * sizeof *times);
-  if (params == NULL || times == NULL) {
+  bool *were_numbers = host->allocate(n * sizeof *were_numbers);
+  if (params == NULL || times == NULL || were_numbers == NULL) {
     host->release(params);
     host->release(times);
+    host->release(were_numbers);
     return mq_out_of_memory(host, error);
   }
   host->release(stmt->params);
   host->release(stmt->times);
+  host->release(stmt->were_numbers);
   stmt->params = params;
   stmt->times = times;
+  stmt->were_numbers = memset(were_numbers, 0, n * sizeof *were_numbers);
   stmt->params_room = n;
   return MB_OK;
+}
+
+static bool is_number(const mb_value *value)
+{
+  return value->tag == MB_BOOL || value->tag == MB_INT64 ||
+         value->tag == MB_UINT64 || value->tag == MB_DOUBLE;
+}
+
+/* MySQL makes a number of a text where the statement was run with a number
+ * before, and says nothing: 7 of '007', and 20 digits lose some. */
+bool mq_is_spoilt(const mb_driver_stmt *stmt, const mb_value *values, size_t n)
+{
+  if (stmt->conn->is_mariadb)
+    return false;
+  for (size_t i = 0; i < n && i < stmt->params_room; i++)
+    if (stmt->were_numbers[i] && values[i].tag != MB_NULL &&
+        !is_number(&values[i]))
+      return true;
+  return false;
 }
 
 static void bind_bytes(const mb_value *value, MYSQL_BIND *bind)
@@ -36,6 +60,20 @@ static void bind_bytes(const mb_value *value, MYSQL_BIND *bind)
   bind->buffer_length = (unsigned long)value->as.bytes.size;
 }
 
+/* As text: MySQL gives a column of texts a DATETIME without its fraction. */
+static void bind_clock(MYSQL_BIND *bind, MYSQL_TIME *time)
+{
+  static const size_t whole = sizeof "2026-11-21 09:48:00" - 1;
+  char text[MQ_TIME_SIZE];
+  size_t size = mq_write_datetime(time, text);
+  while (size > whole && size < whole + 7)
+    text[size++] = '0';
+  _Static_assert(sizeof *time >= MQ_TIME_SIZE, "a time has room for a text");
+  bind->buffer_type = MYSQL_TYPE_STRING;
+  bind->buffer = memcpy(time, text, size);
+  bind->buffer_length = (unsigned long)size;
+}
+
 /* A text that tells a moment is the clock of the session's zone then. */
 static void bind_text(const mb_driver_conn *conn, const mb_value *value,
     MYSQL_BIND *bind, MYSQL_TIME *time)
@@ -44,6 +82,10 @@ static void bind_text(const mb_driver_conn *conn, const mb_value *value,
   if (connector->zone_is_fixed &&
       mq_read_timestamptz(value->as.bytes.data, value->as.bytes.size,
           connector->zone_minutes, time)) {
+    if (!conn->is_mariadb) {
+      bind_clock(bind, time);
+      return;
+    }
     bind->buffer_type = MYSQL_TYPE_DATETIME;
     bind->buffer = time;
     bind->buffer_length = sizeof *time;
@@ -109,6 +151,7 @@ mb_status mq_bind(
             error) != MB_OK)
       return MB_ERROR;
     size += stmt->params[i].buffer_length + 12;
+    stmt->were_numbers[i] |= is_number(&values[i]);
   }
   if (size > conn->max_packet)
     return conn->host->fail(error, MB_DATA,

@@ -34,6 +34,13 @@ static mb_status run_prepared(mb_driver_stmt *stmt, const mb_value *params,
     size_t n, int64_t fetch_size, mb_error *error)
 {
   for (bool again = false;; again = true) {
+    if (mq_is_spoilt(stmt, params, n)) {
+      mq_drop_handle(stmt);
+      if (mq_make_handle(stmt, error) != MB_OK)
+        return MB_ERROR;
+      if (stmt->handle == NULL)
+        return mq_out_of_memory(stmt->conn->host, error);
+    }
     if (set_cursor(stmt, fetch_size, error) != MB_OK ||
         mq_bind(stmt, params, n, error) != MB_OK)
       return MB_ERROR;

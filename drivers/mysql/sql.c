@@ -225,8 +225,28 @@ size_t mq_end_of_statement(const char *sql, size_t size, bool backslashes)
 
 /* --- Groups of VALUES --------------------------------------------------- */
 
+/* Whether nothing but "on duplicate key update c = c" stands there. */
+static bool skips_duplicates(const char *at, const char *end, bool backslashes)
+{
+  static const char *const words[] = {"on", "duplicate", "key", "update"};
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+    if (!is_word(at, end, words[i]))
+      return false;
+    at = next_token(at, end, backslashes);
+  }
+  const char *sign = next_token(at, end, backslashes);
+  const char *again = sign < end ? next_token(sign, end, backslashes) : end;
+  if (sign >= end || *sign != '=' || next_token(again, end, backslashes) < end)
+    return false;
+  size_t size = (size_t)(sign - at);
+  while (size > 0 && is_blank(at[size - 1]))
+    size--;
+  return (size_t)(end - again) >= size && memcmp(at, again, size) == 0 &&
+         skip_blank(again + size, end, false) == end;
+}
+
 bool mq_find_group(
-    const char *sql, size_t size, bool backslashes, size_t *from, size_t *to)
+    const char *sql, size_t size, bool backslashes, mq_group *out)
 {
   const char *end = sql + size;
   const char *at = skip_blank(sql, end, false);
@@ -243,7 +263,7 @@ bool mq_find_group(
   at = next_token(at, end, backslashes);
   if (at >= end || *at != '(')
     return false;
-  *from = (size_t)(at - sql);
+  out->from = (size_t)(at - sql);
   for (depth = 0; at < end; at = next_token(at, end, backslashes)) {
     depth += (*at == '(') - (*at == ')');
     if (*at == ')' && depth == 0)
@@ -251,8 +271,9 @@ bool mq_find_group(
   }
   if (at >= end)
     return false;
-  *to = (size_t)(at + 1 - sql);
+  out->to = (size_t)(at + 1 - sql);
   at = next_token(at, end, backslashes);
+  out->skips = skips_duplicates(at, end, backslashes);
   /* A second group, or parameters behind: each row would have its own. */
   if (at < end && *at == ',')
     return false;

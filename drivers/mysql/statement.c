@@ -57,6 +57,8 @@ static unsigned ask_to_prepare(mb_driver_stmt *stmt)
   if (stmt->handle == NULL)
     return mysql_errno(stmt->conn->db);
   stmt->fetch_size = 0;
+  if (stmt->params_room > 0)
+    memset(stmt->were_numbers, 0, stmt->params_room);
   stmt->conn->sent = true;
   if (mysql_stmt_prepare(stmt->handle, stmt->sql, (unsigned long)stmt->size) !=
       0)
@@ -170,6 +172,8 @@ void mq_close_statement(mb_driver_stmt *stmt)
   for (size_t i = 0; i < MQ_FORMS; i++)
     if (stmt->forms[i] != NULL)
       mq_close_statement(stmt->forms[i]);
+  if (stmt->plain != NULL)
+    mq_close_statement(stmt->plain);
   if (stmt->rows != NULL)
     mysql_free_result(stmt->rows);
   mq_drop_handle(stmt);
@@ -182,6 +186,7 @@ void mq_close_statement(mb_driver_stmt *stmt)
   mq_free_columns(stmt);
   host->release(stmt->params);
   host->release(stmt->times);
+  host->release(stmt->were_numbers);
   host->release(stmt->sql);
   host->release(stmt);
 }

@@ -90,6 +90,7 @@ void pg_fill_capability(mb_driver_conn *conn)
       .parameter_types = BASIC | CARRIED | 1u << MB_UINT64,
       .result_types = BASIC | CARRIED,
       .bulk_insert = "copy",
+      .insert_skip = "on conflict do nothing",
       .alter_column_type = true,
       .alter_column_properties_atomically = true,
       .rename_column = true,

@@ -323,6 +323,7 @@ static void fill_capability(mb_driver_conn *conn)
       .parameter_types = basic | carried,
       .result_types = basic | 1u << MB_TEXT | 1u << MB_JSON,
       .bulk_insert = "prepared",
+      .insert_skip = "on conflict do nothing",
       .rename_column = true,
       .drop_column = true,
       .identifier_quote = '"',

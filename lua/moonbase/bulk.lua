@@ -174,6 +174,17 @@ local function check_options(given)
   end
 end
 
+-- The clause that leaves out rows which break a unique constraint.
+local function skip_clause(x, column)
+  local clause = x:capability().insert_skip
+  if not clause then
+    error(errors.new("UnsupportedError",
+      "the database cannot leave out rows that break a unique constraint"), 0)
+  end
+  local name = core.text(x, column)
+  return " " .. clause:gsub(":c", function() return name end)
+end
+
 -- The statement whose parameters are the columns, and how its placeholders are written:
 -- a COPY has none of its own.
 local function insert_text(x, table_name, columns, given)
@@ -197,7 +208,7 @@ local function insert_text(x, table_name, columns, given)
     return "copy " .. target .. " from stdin", { placeholders = false }
   end
   return "insert into " .. target .. " values (" .. table.concat(places, ", ") .. ")"
-    .. (given.on_conflict and " on conflict do nothing" or ""), { placeholders = true }
+    .. (given.on_conflict and skip_clause(x, names[1]) or ""), { placeholders = true }
 end
 
 local function insert_some(x, text, style, chunks, start, progress)

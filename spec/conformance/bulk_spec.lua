@@ -298,7 +298,7 @@ for _, database in ipairs(require "spec.support.databases") do
       for i = 1, 6 do
         entries[i] = { "insert into item (name) values (?)", (tostring(i)):rep(200000) }
       end
-      entries[7] = { "select name from item order by name" }
+      entries[7] = { "select name from item order by id" }
       local rows = db:batch(entries)[7].rows
       for i = 1, 6 do assert.is_true(rows[i].name == entries[i][2]) end
     end)

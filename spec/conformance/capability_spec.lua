@@ -10,7 +10,7 @@ local fields = {
     "backward_pagination", "json", "jsonb", "uuid", "timestamp", "date", "time", "decimal",
     "enum", "array", "varchar" },
   string = { "driver", "database", "server_version", "library_version", "placeholder",
-    "bulk_insert" },
+    "bulk_insert", "insert_skip" },
   number = { "max_parameters", "statement_cache" },
   table = { "isolation_levels", "transaction_modes", "parameter_types", "result_types",
     "storage_types", "schema_mutations" },

@@ -22,7 +22,7 @@ for _, database in ipairs(require "spec.support.databases") do
     before_each(function()
       runs = 0
       db = database:open()
-      database:create(db, "item (id :id, name :text not null)")
+      database:create(db, "item (id :id, name :word not null)")
       executor = commands.executor(db)
     end)
 

@@ -338,7 +338,7 @@ describe("A connection to MySQL", function()
     local db = open(server:url())
     local can = db:capability()
     assert.equal("mysql", can.driver)
-    assert.equal("MySQL", can.database)
+    assert.equal(server.is_mariadb and "MariaDB" or "MySQL", can.database)
     assert.equal(server.is_mariadb, can.server_version:find("MariaDB", 1, true) ~= nil)
     assert.equal(db:query_value "select version()":match "^[%d.]+",
       can.server_version:match "^[%d.]+")

@@ -238,6 +238,31 @@ describe("Values of MySQL", function()
     assert.equal(0, db:query_value "select count(*) from item")
   end)
 
+  it("are not taken for numbers because a run before had numbers in their place", function()
+    local conn = db:connect()
+    conn:exec "create table mixed (id integer primary key, t longtext, d decimal(30, 2))"
+    local digits, amount = "18446744073709551615", "12345678901234567890.12"
+    for id, number in ipairs { 5, 1.5, true, false } do
+      conn:exec("insert into mixed values (?, ?, ?)", 10 * id, number, number)
+      conn:exec("insert into mixed values (?, ?, ?)", 10 * id + 1, "007",
+        moonbase.decimal(amount))
+      conn:exec("insert into mixed values (?, ?, ?)", 10 * id + 2, number, nil)
+      conn:exec("insert into mixed values (?, ?, ?)", 10 * id + 3, digits, amount)
+      assert.same({ "007", digits },
+        conn:query_column("select t from mixed where id % 10 in (1, 3) and id > ? order by id",
+          10 * id))
+      assert.same({ amount, amount }, conn:query_column(
+        "select d from mixed where id % 10 in (1, 3) and id > ? order by id", 10 * id))
+    end
+    conn:bulk_insert("mixed", { "id", "t" },
+      { { 90, 1 }, { 91, "01" }, { 92, 1.5 }, { 93, "001" } })
+    conn:bulk_insert("mixed", { "id", "t" },
+      { { 94, "02" }, { 95, 2 }, { 96, "002" }, { 97, "2" } })
+    assert.same({ "1", "01", "1.5", "001", "02", "2", "002", "2" },
+      conn:query_column "select t from mixed where id >= 90 order by id")
+    conn:close()
+  end)
+
   it("are text or bytes by their character set", function()
     db:exec_script [[
       create table latin (t varchar(10) character set latin1, b varchar(10) character set binary,
@@ -311,8 +336,9 @@ describe("Values of MySQL", function()
       l time, m year, n json, o boolean)]]
     local names = {}
     for i, column in ipairs(db:query "select * from named":columns()) do names[i] = column.type end
-    assert.same({ "int", "bigint", "decimal", "double", "varchar", "text", "varbinary",
-      "blob", "date", "datetime", "timestamp", "time", "year", "json", "tinyint" }, names)
+    assert.same({ "int", "bigint unsigned", "decimal", "double", "varchar", "text",
+      "varbinary", "blob", "date", "datetime", "timestamp", "time", "year", "json", "tinyint" },
+      names)
   end)
 
   for _, size in ipairs { 255, 256, 65535, 65536, 16777215, 16777216, 40000000 } do

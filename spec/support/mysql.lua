@@ -115,7 +115,8 @@ local function has_ended(pid)
   file:close()
   if state == nil then return true end
   -- One that has ended stays in the table for a while where nobody asks for it.
-  return state == "Z" and tonumber((shell.run("ls /proc/" .. pid .. "/task | wc -l"))) <= 1
+  local threads = shell.run("ls /proc/" .. pid .. "/task 2>/dev/null | wc -l")
+  return state == "Z" and tonumber(threads) <= 1
 end
 
 local function words_of(list)
@@ -219,6 +220,9 @@ end
 function Server:freeze()
   self:signal "STOP"
   self.frozen = true
+  -- One thread after the other stops.
+  local states = ("cat /proc/%d/task/*/stat | grep -c -v ') T '"):format(self:pid())
+  while tonumber((shell.run(states))) > 0 do shell.must "sleep 0.005" end
 end
 
 function Server:thaw()
@@ -295,6 +299,10 @@ function Server:tcp_url(database, given)
     return value
   end
   local user, password = take("user", "moonbase"), take("password", mysql.password)
+  -- Without TLS a password is encrypted with the server's key.
+  if not self.is_mariadb and (rest.tls == "off" or rest.tls == "prefer") then
+    rest.get_server_public_key = true
+  end
   return ("mysql://%s%s@%s:%d/%s%s"):format(user, password and ":" .. encoded(password) or "",
     take("host", "127.0.0.1"), take("port", self.port), database or "moonbase", query_of(rest))
 end

@@ -169,11 +169,14 @@ static void push_capability(
     const char *name, *value;
   } texts[] = {
       {"driver", mb_pool_driver(pool)->name},
-      {"database", mb_pool_driver(pool)->database_name},
+      {"database", from->database_name != NULL
+                       ? from->database_name
+                       : mb_pool_driver(pool)->database_name},
       {"server_version", from->server_version},
       {"library_version", mb_pool_driver(pool)->library_version()},
       {"placeholder", placeholders[from->lexical.placeholder]},
       {"bulk_insert", from->bulk_insert},
+      {"insert_skip", from->insert_skip},
   };
   for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
     lua_pushstring(L, texts[i].value);
