@@ -87,13 +87,16 @@ static mb_status take_totals(mb_driver_stmt *stmt)
 /* There is no memory for what has come: it is thrown away. */
 static mb_status abandon_result(mb_driver_stmt *stmt)
 {
+  mb_driver_conn *conn = stmt->conn;
   if (stmt->by_text && stmt->rows == NULL)
-    stmt->rows = mysql_use_result(stmt->conn->db);
-  else if (!stmt->by_text)
-    (void)mysql_stmt_free_result(stmt->handle);
-  stmt->running = stmt->conn->db->server_status & MQ_STATUS_MORE_RESULTS;
-  mq_drop_handle(stmt);
+    stmt->rows = mysql_use_result(conn->db);
   leave_run(stmt);
+  if (stmt->handle != NULL && !stmt->by_text)
+    (void)mysql_stmt_free_result(stmt->handle);
+  mq_drop_handle(stmt);
+  /* A closed statement has none any more. */
+  while (stmt->by_text && mysql_next_result(conn->db) == 0)
+    mysql_free_result(mysql_use_result(conn->db));
   return MB_ERROR;
 }
 
