@@ -71,7 +71,9 @@ peers_postgres = $(client_postgres) $(filter-out pgbouncer:%,$(server_postgres))
   lua-dbi-postgresql:/usr/lib/*/lua/5.4/dbd/postgresql.so \
   lua-socket:/usr/lib/*/lua/5.4/socket/unix.so
 packages_bench-openresty = $(packages_run) $(packages_lua5.4) $(packages_loops) wrk:wrk \
-  $(filter-out pgbouncer:%,$(server_postgres)) lua-filesystem:/usr/lib/*/lua/5.4/lfs.so
+  $(if $(PGMOON),$(filter-out pgbouncer:%,$(server_postgres))) \
+  $(if $(RESTY_MYSQL),$(client_mysql) $(filter mariadb-server:% openssl:%,$(server_mysql))) \
+  lua-filesystem:/usr/lib/*/lua/5.4/lfs.so
 peers_mysql = $(client_mysql) $(filter mariadb-server:% openssl:%,$(server_mysql)) \
   lua-sql-mysql:/usr/lib/*/lua/5.4/luasql/mysql.so lua-dbi-mysql:/usr/lib/*/lua/5.4/dbd/mysql.so
 packages_docs = lua-ldoc:ldoc
@@ -261,8 +263,8 @@ c_specs := $(filter-out $(if $(filter postgres,$(tested_databases)),,$(served)),
   $(wildcard spec/c/*_test.c))
 c_lua_specs := $(wildcard spec/c/*_lua_test.c)
 c_support := $(patsubst %.c,$(OBJ)/%.o,$(filter-out %_test.c,$(wildcard spec/c/*.c)))
-# Specs of event loops, most of which want PostgreSQL.
-looped := spec/openresty_spec.lua spec/scheduler_spec.lua spec/task_spec.lua
+# Specs of event loops that want PostgreSQL.
+looped := spec/scheduler_spec.lua spec/task_spec.lua
 lua_specs := $(sort $(filter-out $(if $(filter postgres,$(tested_databases)),,$(looped)), \
   $(wildcard spec/*_spec.lua)) $(wildcard spec/conformance/*_spec.lua \
   $(patsubst %,spec/driver/%_*_spec.lua,$(tested_databases) $(wrappers)) \
@@ -442,7 +444,7 @@ format: ## formats all C
 bench: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) $(archives) ## against C, LuaSQL, LuaDBI, pgmoon; DB=, ROUNDS=, ONLY=
 	@$(call with_build,lua5.4) bench/run.lua
 
-bench-openresty: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) ## a worker of nginx against pgmoon; PGMOON=, ROUNDS=, SECONDS=, ONLY=
+bench-openresty: $(foreach lua,lua5.4 luajit,$(call modules_of,$(lua))) ## a worker of nginx against PGMOON=, RESTY_MYSQL=; ROUNDS=, SECONDS=, ONLY=
 	@$(call with_build,lua5.4) bench/openresty.lua
 
 # For LDoc a class is a type of a module, and what two files define for the module

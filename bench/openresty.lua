@@ -1,35 +1,73 @@
---- Measures one worker of nginx that reads from databases, by Moonbase and by pgmoon.
+--- Measures one worker of nginx that reads from databases, by Moonbase and by pgmoon or
+--- lua-resty-mysql.
 ---
----   make bench-openresty PGMOON=folder     a checkout of pgmoon
+---   make bench-openresty PGMOON=folder RESTY_MYSQL=folder     checkouts; one is enough
 ---
 --- ROUNDS=n rounds (5), SECONDS=n of each run (3), ONLY=a,b cases by their id.  README.md says
 --- what is measured and how to read it.
 package.path = "./?.lua;" .. package.path
 
 local files = require "spec.support.files"
+local mysql = require "spec.support.mysql"
 local nginx = require "spec.support.nginx"
 local postgres = require "spec.support.postgres"
 local shell = require "spec.support.shell"
 
 local rounds = tonumber(os.getenv "ROUNDS") or 5
 local seconds = tonumber(os.getenv "SECONDS") or 3
-local pgmoon = os.getenv "PGMOON"
 
--- What is compared: at least bar times the requests of the second in a second, where there is
--- one; cpu_bar: at most so many times the CPU time of a request.
+-- What is compared, on a database: at least bar times the requests of the second in a second,
+-- where there is one; cpu_bar: at most so many times the CPU time of a request.
 local cases = {
-  { id = "point", clients = 50, "moonbase", "pgmoon", bar = 1.15, cpu_bar = 1.0,
-    title = "a row by its key" },
-  { id = "point-1", path = "point", clients = 1, "moonbase", "pgmoon", bar = 1.05,
-    title = "a row by its key" },
-  { id = "rows", clients = 50, "moonbase", "pgmoon", bar = 1.25, title = "100 rows" },
-  { id = "unprepared", clients = 50, "moonbase", "pgmoon", bar = 0.9,
-    title = "a row by its key, both unprepared" },
-  { id = "sqlite-point", path = "point", clients = 50, "loop", "blocking", bar = 0.9,
+  { id = "point", on = "postgres", clients = 50, "moonbase", "pgmoon", bar = 1.15, cpu_bar = 1.0,
+    title = "PostgreSQL: a row by its key" },
+  { id = "point-1", on = "postgres", path = "point", clients = 1, "moonbase", "pgmoon", bar = 1.05,
+    title = "PostgreSQL: a row by its key" },
+  { id = "rows", on = "postgres", clients = 50, "moonbase", "pgmoon", bar = 1.25,
+    title = "PostgreSQL: 100 rows" },
+  { id = "unprepared", on = "postgres", clients = 50, "moonbase", "pgmoon", bar = 0.9,
+    title = "PostgreSQL: a row by its key, both unprepared" },
+  { id = "mysql-point", on = "mysql", path = "point", clients = 50, "moonbase", "resty",
+    title = "MySQL: a row by its key" },
+  { id = "mysql-point-1", on = "mysql", path = "point", clients = 1, "moonbase", "resty",
+    title = "MySQL: a row by its key" },
+  { id = "mysql-rows", on = "mysql", path = "rows", clients = 50, "moonbase", "resty",
+    title = "MySQL: 100 rows" },
+  { id = "sqlite-point", on = "sqlite", path = "point", clients = 50, "loop", "blocking", bar = 0.9,
     title = "SQLite: a row by its key" },
-  { id = "sqlite-sum", path = "sum", clients = 50, "loop", "blocking", bar = 0.7,
+  { id = "sqlite-sum", on = "sqlite", path = "sum", clients = 50, "loop", "blocking", bar = 0.7,
     title = "SQLite: a read that moves to a worker" },
 }
+
+-- --- Databases -------------------------------------------------------------------
+
+-- Where there is a peer: the variable that names its checkout, where its modules are (resty.mysql
+-- wants lua-resty-string beside it), and what starts a server: that, its name, and its socket.
+local databases = {
+  sqlite = {},
+  postgres = {
+    variable = "PGMOON", modules = "%s/?.lua;%s/?/init.lua;",
+    start = function()
+      local server = postgres.start { "max_connections = 300", "shared_buffers = 256MB",
+        "checkpoint_timeout = 1h" }
+      return server, "PostgreSQL " .. server:psql("show server_version"):match "%S+",
+        ("%s/.s.PGSQL.%d"):format(server.folder, server.port)
+    end,
+  },
+  mysql = {
+    variable = "RESTY_MYSQL", modules = "%s/lib/?.lua;%s/../lua-resty-string/lib/?.lua;",
+    start = function()
+      local server = mysql.start { "innodb-buffer-pool-size=256M" }
+      return server, (server.is_mariadb and "MariaDB " or "MySQL ")
+        .. server:sql "select version()":match "^[%d.]+", server.socket
+    end,
+  },
+}
+
+local function checkout_of(name)
+  local folder = os.getenv(databases[name].variable or "")
+  return folder ~= "" and folder or nil
+end
 
 -- --- One run ---------------------------------------------------------------------
 
@@ -54,7 +92,7 @@ local function run(server, case, candidate, length)
   local pid = server:workers()[1]
   local before = ticks(pid)
   local text = shell.must(("wrk -t1 -c%d -d%ds --latency http://%s"):format(case.clients,
-    length, server:url(("/%s/%s"):format(candidate, case.path or case.id))))
+    length, server:url(("/%s/%s/%s"):format(case.on, candidate, case.path or case.id))))
   local used = (ticks(pid) - before) * tick
   local requests = tonumber(text:match "(%d+) requests in")
   if text:find "Non%-2xx" or text:find "Socket errors" or requests == 0 then
@@ -79,10 +117,10 @@ end
 
 local missed = {}
 
-local function judge(case, what, value, is_kept, bar)
-  if is_kept then return ("bar %.2f"):format(bar) end
+local function judge(case, what, value, bar, is_kept)
+  if is_kept then return (", bar %.2f"):format(bar) end
   missed[#missed + 1] = ("%s: %s %.2f, bar %.2f"):format(case.id, what, value, bar)
-  return ("bar %.2f MISSED"):format(bar)
+  return (", bar %.2f MISSED"):format(bar)
 end
 
 local function show(case, runs)
@@ -99,18 +137,19 @@ local function show(case, runs)
     return spread(function(i) return runs[case[1]][i][field] / runs[case[2]][i][field] end)
   end
   local value, least, greatest = ratio "rate"
-  print(("  %s by %s: requests %.2f (%.2f to %.2f), %s"):format(case[1], case[2], value, least,
-    greatest, judge(case, "requests", value, value >= case.bar, case.bar)))
+  print(("  %s by %s: requests %.2f (%.2f to %.2f)%s"):format(case[1], case[2], value, least,
+    greatest, case.bar and judge(case, "requests", value, case.bar, value >= case.bar) or ""))
   value, least, greatest = ratio "cpu"
   print(("  %s by %s: CPU %.2f (%.2f to %.2f)%s"):format(case[1], case[2], value, least, greatest,
-    case.cpu_bar and ", " .. judge(case, "CPU", value, value <= case.cpu_bar, case.cpu_bar) or ""))
+    case.cpu_bar and judge(case, "CPU", value, case.cpu_bar, value <= case.cpu_bar) or ""))
 end
 
 -- --- All of it -------------------------------------------------------------------
 
 local function is_wanted(case)
   local list = os.getenv "ONLY" or ""
-  return list == "" or ("," .. list .. ","):find("," .. case.id .. ",", 1, true) ~= nil
+  return (list == "" or ("," .. list .. ","):find("," .. case.id .. ",", 1, true) ~= nil)
+    and (not databases[case.on].start or checkout_of(case.on) ~= nil)
 end
 
 -- In turns, each round beginning with the other one.
@@ -126,31 +165,38 @@ local function measure(server, case)
   show(case, runs)
 end
 
-local function start(database)
+local servers, names = {}, {}
+
+-- Starts the servers of the databases that have a checkout, and nginx.
+local function start()
   local folder = files.folder()
   shell.must("chmod 777 " .. shell.quote(folder))
-  return nginx.start {
-    server = files.read "bench/openresty.conf",
-    environment = {
-      BENCH_PGMOON = pgmoon, BENCH_POSTGRES = database:url(),
-      BENCH_SOCKET = ("%s/.s.PGSQL.%d"):format(database.folder, database.port),
-      BENCH_SQLITE = "sqlite:" .. folder .. "/bench.db",
-    },
-  }
+  local environment = { BENCH_SQLITE = "sqlite:" .. folder .. "/bench.db", BENCH_MODULES = "" }
+  for name, database in pairs(databases) do
+    local checkout = checkout_of(name)
+    if checkout then
+      local server, socket
+      server, names[#names + 1], socket = database.start()
+      servers[#servers + 1] = server
+      environment["BENCH_" .. name:upper()] = server:url()
+      environment[("BENCH_%s_SOCKET"):format(name:upper())] = socket
+      environment.BENCH_MODULES = environment.BENCH_MODULES
+        .. database.modules:gsub("%%s", (checkout:gsub("%%", "%%%%")))
+    end
+  end
+  return nginx.start { server = files.read "bench/openresty.conf", environment = environment }
 end
 
-if not pgmoon or pgmoon == "" then
-  io.stderr:write "PGMOON names no checkout of pgmoon\n"
+if not checkout_of "postgres" and not checkout_of "mysql" then
+  io.stderr:write "PGMOON names no checkout of pgmoon, and RESTY_MYSQL none of lua-resty-mysql\n"
   os.exit(2)
 end
-local database = postgres.start { "max_connections = 300", "shared_buffers = 256MB",
-  "checkpoint_timeout = 1h" }
 local server
 local ok, err = pcall(function()
-  server = start(database)
+  server = start()
   assert(server:get "/data" == "made\n", server:log())
-  print(("%s; PostgreSQL %s; %s; load %s\n%d rounds of %d s"):format(
-    shell.run "nginx -v":match "nginx/[%d.]+", database:psql("show server_version"):match "%S+",
+  print(("%s; %s; %s; load %s\n%d rounds of %d s"):format(
+    shell.run "nginx -v":match "nginx/[%d.]+", table.concat(names, "; "),
     shell.must "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1":match "^[^\n]*",
     shell.must "cat /proc/loadavg":match "^%S+", rounds, seconds))
   for _, case in ipairs(cases) do
@@ -158,7 +204,7 @@ local ok, err = pcall(function()
   end
 end)
 if server then server:close() end
-database:close()
+for _, one in ipairs(servers) do one:close() end
 files.clean()
 if not ok then error(err, 0) end
 print(#missed == 0 and "\nNo bar was missed." or "\nMissed:\n  " .. table.concat(missed, "\n  "))

@@ -1,4 +1,4 @@
---- What nginx runs for bench/openresty.lua: /CANDIDATE/CASE.
+--- What nginx runs for bench/openresty.lua: /DATABASE/CANDIDATE/CASE.
 ---
 --- All get the table item of 100,000 rows: an integer key, a 64-bit integer within 2^53, a
 --- double, a text of 16 bytes and a boolean.  Every request takes the next key of the same
@@ -6,11 +6,11 @@
 local moonbase = require "moonbase"
 local ngx = require "ngx"
 
-local pgmoon_folder = os.getenv "BENCH_PGMOON"
-package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(pgmoon_folder, pgmoon_folder, package.path)
-local pgmoon = require "pgmoon"
+package.path = os.getenv "BENCH_MODULES" .. package.path
 
-local urls = { postgres = os.getenv "BENCH_POSTGRES", sqlite = os.getenv "BENCH_SQLITE" }
+-- Those that are measured.
+local urls = { postgres = os.getenv "BENCH_POSTGRES", mysql = os.getenv "BENCH_MYSQL",
+  sqlite = os.getenv "BENCH_SQLITE" }
 
 local rows = 100000
 local point = "select id, big, x, t, flag from item where id = "
@@ -50,55 +50,83 @@ local function add_up(list)
   return total
 end
 
-app["/moonbase/point"] = function()
-  ngx.say(open("postgres", most):query_row(point .. "?", next_key()).t)
+-- What a peer has for the rows of a text: a request has a connection of nginx's pool of sockets for
+-- one query.
+local peers = {}
+
+function peers.postgres()
+  local pgmoon = require "pgmoon"
+  return "pgmoon", function(text)
+    local connection = pgmoon.new {
+      socket_path = os.getenv "BENCH_POSTGRES_SOCKET", user = "moonbase", database = "moonbase",
+      pool_size = 50,
+    }
+    assert(connection:connect())
+    local list = assert(connection:query(text))
+    connection:keepalive()
+    return list
+  end
 end
 
-app["/moonbase/rows"] = function()
-  local key = next_key()
-  ngx.say(add_up(open("postgres", most):query_all(some:format("?", "?"), key, key + 99)))
-end
-
-app["/moonbase/unprepared"] = function()
-  ngx.say(open("postgres", unprepared):query_row(point .. "?", next_key()).t)
-end
-
--- Where a request has a connection of pgmoon's pool for one query.
-local function with_pgmoon(text)
-  local connection = pgmoon.new {
-    socket_path = os.getenv "BENCH_SOCKET", user = "moonbase", database = "moonbase",
-    pool_size = 50,
+-- It makes its table of rows with the size that it is told.
+function peers.mysql()
+  local resty = require "resty.mysql"
+  local given = {
+    path = os.getenv "BENCH_MYSQL_SOCKET", user = "moonbase", database = "moonbase", pool_size = 50,
   }
-  assert(connection:connect())
-  local list = assert(connection:query(text))
-  connection:keepalive()
-  return list
+  return "resty", function(text, count)
+    local connection = assert(resty:new())
+    assert(connection:connect(given))
+    local list = assert(connection:query(text, count))
+    connection:set_keepalive()
+    return list
+  end
 end
 
-app["/pgmoon/point"] = function()
-  ngx.say(with_pgmoon(point .. next_key())[1].t)
-end
+for database, load in pairs(peers) do
+  if urls[database] then
+    local ours = ("/%s/moonbase/"):format(database)
+    app[ours .. "point"] = function()
+      ngx.say(open(database, most):query_row(point .. "?", next_key()).t)
+    end
 
-app["/pgmoon/rows"] = function()
-  local key = next_key()
-  ngx.say(add_up(with_pgmoon(some:format(key, key + 99))))
-end
+    app[ours .. "rows"] = function()
+      local key = next_key()
+      ngx.say(add_up(open(database, most):query_all(some:format("?", "?"), key, key + 99)))
+    end
 
-app["/pgmoon/unprepared"] = app["/pgmoon/point"]
+    app[ours .. "unprepared"] = function()
+      ngx.say(open(database, unprepared):query_row(point .. "?", next_key()).t)
+    end
+
+    local name, query = load()
+    local theirs = ("/%s/%s/"):format(database, name)
+    app[theirs .. "point"] = function() ngx.say(query(point .. next_key(), 1)[1].t) end
+
+    app[theirs .. "rows"] = function()
+      local key = next_key()
+      ngx.say(add_up(query(some:format(key, key + 99), 100)))
+    end
+
+    app[theirs .. "unprepared"] = app[theirs .. "point"]
+  end
+end
 
 for name, options in pairs { loop = loop, blocking = blocking } do
-  app["/" .. name .. "/point"] = function()
+  app[("/sqlite/%s/point"):format(name)] = function()
     ngx.say(open("sqlite", options):query_row(point .. "?", next_key()).t)
   end
 
   -- It takes longer than a call may stay on the thread of the worker.
-  app["/" .. name .. "/sum"] = function()
+  app[("/sqlite/%s/sum"):format(name)] = function()
     local key = next_key()
     ngx.say(open("sqlite", options):query_value(sum, key, key + 999))
   end
 end
 
 -- --- Data ------------------------------------------------------------------------
+
+local analyze = { postgres = "vacuum analyze item", mysql = "analyze table item" }
 
 app["/data"] = function()
   for name, url in pairs(urls) do
@@ -110,7 +138,7 @@ app["/data"] = function()
       list[i] = { i, i * 90000000000, i / 7, ("text of %08d"):format(i), i % 2 == 0 }
     end
     db:bulk_insert("item", { "id", "big", "x", "t", "flag" }, list)
-    if name == "postgres" then db:exec "vacuum analyze item" end
+    if analyze[name] then db:exec(analyze[name]) end
     db:close()
   end
   ngx.say "made"

@@ -1,6 +1,6 @@
 -- One hundred queries at the same time, on one thread, in a loop of cqueues:
 --
---   lua examples/cqueues.lua URL            as postgres://app:secret@localhost/shop
+--   lua examples/cqueues.lua URL       postgres://app:secret@localhost/shop, or mysql://…
 --
 -- Nothing about the queries is special: inside the loop a call that waits for the database
 -- lets the other tasks run.
@@ -9,17 +9,22 @@ local moonbase = require "moonbase"
 
 local n_queries = 100
 
--- Each needs a connection.  PostgreSQL allows 97 unless it is told otherwise, so some queries
--- wait until another one has ended.
+-- Each needs a connection.  PostgreSQL allows 97 and MySQL 151 unless they are told otherwise,
+-- so some queries wait until another one has ended.
 local db = moonbase.open(assert(arg[1], "usage: lua examples/cqueues.lua URL"),
   { pool = { max = tonumber(arg[2]) or 90 } })
 
 local queue = cqueues.new()
 local total, n_running = 0, 0
 
--- Each takes a tenth of a second on the server.
+-- Takes a tenth of a second on the server, and gives the parameter.
+local sleep = assert(({
+  postgres = "select ?::integer from pg_sleep(0.1)",
+  mysql = "select ? + sleep(0.1)",
+})[db:capability().driver], "wants PostgreSQL or MySQL")
+
 local function ask(number)
-  local answer = db:query_value("select ?::integer from pg_sleep(0.1)", number)
+  local answer = db:query_value(sleep, number)
   total = total + answer
 end
 

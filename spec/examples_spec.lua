@@ -1,5 +1,6 @@
-local moonbase = require "moonbase"
+local databases = require "spec.support.databases"
 local files = require "spec.support.files"
+local loops = require "spec.support.loops"
 local program = require "spec.support.program"
 
 -- What the system has; the small files below are in the same forms.
@@ -42,18 +43,15 @@ local function count_pairs(path)
   return count
 end
 
-describe("examples/timezones.lua", function()
+local function specify_timezones(database)
   local url, db
 
   before_each(function()
-    url = "sqlite:" .. files.path "timezones.db"
-    db = moonbase.open(url)
+    db = database:open()
+    url = database:url()
   end)
 
-  after_each(function()
-    db:close()
-    files.clean()
-  end)
+  after_each(function() database:clean() end)
 
   local function run(folder)
     return program.run("examples/timezones.lua", { url }, { environment = { "TZDIR=" .. folder } })
@@ -72,7 +70,7 @@ describe("examples/timezones.lua", function()
   it("loads small files, field by field", function()
     local _, status, errors = run(write_small())
     assert.equal(0, status, errors)
-    assert.truthy(errors:find(" into " .. url .. "\n", 1, true), errors)
+    assert.truthy(errors:find(" into " .. db:url() .. "\n", 1, true), errors)
     assert.truthy(errors:find("release 2000x is loaded\n", 1, true), errors)
     assert.equal("2000x", db:query_value "select version from tz_release")
     assert.same({ "CH", "DE", "LI", "XX" },
@@ -152,7 +150,9 @@ describe("examples/timezones.lua", function()
       first = first or output
       assert.equal(first, output)
     end
-    assert.same({}, db:query_all "pragma foreign_key_check")
+    if database.driver == "sqlite" then
+      assert.same({}, db:query_all "pragma foreign_key_check")
+    end
 
     -- One answer is counted in the file itself.
     local zones = 0
@@ -179,15 +179,15 @@ describe("examples/timezones.lua", function()
     assert.truthy(errors:find("cannot open /nowhere/at/all/", 1, true), errors)
     assert.truthy(errors:find("apt install tzdata", 1, true), errors)
   end)
-end)
+end
 
-describe("examples/commands.lua", function()
-  after_each(files.clean)
+local function specify_commands(database)
+  after_each(function() database:clean() end)
 
   it("ships whole orders, once, and a second time the same", function()
-    local url = "sqlite:" .. files.path "warehouse.db"
+    local db = database:open()
     for _ = 1, 2 do
-      local output, status, errors = program.run("examples/commands.lua", { url })
+      local output, status, errors = program.run("examples/commands.lua", { database:url() })
       assert.equal(0, status, errors)
       assert.equal("A-1  shipped, line 2 of the journal\n"
         .. "A-2  not shipped: command 2 says there are no 3 of table\n"
@@ -197,22 +197,56 @@ describe("examples/commands.lua", function()
         .. "\nStock\n  chair   6\n  table   1\n"
         .. "\nJournal\n  1  a delivery has come\n  2  shipped A-1\n  3  shipped A-3\n", output)
     end
-    local db = moonbase.open(url)
     assert.equal(2, db:query_value "select count(*) from warehouse_keys")
     assert.equal(0, db:query_value "select count(*) from warehouse_stock where article = 'lamp'")
-    db:close()
   end)
-end)
+end
 
-describe("examples/orders_spec.lua", function()
-  after_each(files.clean)
+local function specify_orders(database)
+  after_each(function() database:clean() end)
 
   it("passes", function()
+    database:open()
     local busted = io.popen "command -v busted"
     local path = busted:read "*l"
     busted:close()
-    local output, status, errors = program.run(path, { "examples/orders_spec.lua" })
+    -- It has a file of SQLite by itself.
+    local given = database.driver ~= "sqlite"
+      and { environment = { "SHOP_URL=fault+" .. database:url() } } or nil
+    local output, status, errors = program.run(path, { "examples/orders_spec.lua" }, given)
     assert.equal(0, status, output .. errors)
     assert.truthy(output:find("\n7 passed, 0 failed, 0 skipped\n", 1, true), output)
   end)
-end)
+end
+
+-- What the examples for event loops do on a server.
+local function specify_loop(database, name)
+  after_each(function() database:clean() end)
+
+  it("waits for a hundred queries at once", function()
+    database:open()
+    local output, status, errors = program.run("examples/" .. name, { database:url(), "50" })
+    assert.equal(0, status, errors)
+    local seconds, ticks = output:match("^100 queries of 0%.1 s on 50 connections: ([%d.]+) s\n"
+      .. "the sum of their answers is 5050\nmeanwhile [%a ]+ (%d+) times\n$")
+    assert.truthy(seconds, output)
+    assert.is_true(tonumber(seconds) >= 0.2 and tonumber(seconds) < 5, output)
+    assert.is_true(tonumber(ticks) >= 10, output)
+  end)
+end
+
+for _, database in ipairs(databases) do
+  local function specify(name, fn)
+    describe(("examples/%s: %s"):format(name, database.name), function() fn(database, name) end)
+  end
+
+  -- The examples are programs of their own.
+  if database.quirks.many_connections then
+    specify("timezones.lua", specify_timezones)
+    specify("commands.lua", specify_commands)
+    specify("orders_spec.lua", specify_orders)
+  end
+  for _, name in ipairs { "cqueues", "luv" } do
+    if loops[name] and database.driver ~= "sqlite" then specify(name .. ".lua", specify_loop) end
+  end
+end

@@ -1,4 +1,4 @@
--- What shop.lua needs, on SQLite and PostgreSQL.
+-- What shop.lua needs, on SQLite, PostgreSQL and MySQL.
 create table article (
   id integer not null primary key,
   name varchar(100) not null,
@@ -6,7 +6,8 @@ create table article (
 );
 create table purchase (
   id integer not null primary key,
-  article integer not null references article (id),
-  pieces integer not null check (pieces > 0)
+  article integer not null,
+  pieces integer not null check (pieces > 0),
+  foreign key (article) references article (id)
 );
 insert into article values (1, 'chair', 10), (2, 'table', 1);

@@ -220,9 +220,12 @@ local function guard(job, fn)
   return x:transaction(function(tx) return fn(tx, job.table, job.key) end)
 end
 
--- Where CREATE TABLE would commit the transaction around it, it goes by another connection.
+-- Where CREATE TABLE would commit the transaction around it, it goes by another connection; a
+-- sandbox has none, so by one of its Database.
 local function create_outside(job)
-  local conn = job.database:with { errors = "raise" }:connect()
+  local db = job.database
+  if core.kind(db) == "Transaction" then db = core.extra(db).database end
+  local conn = db:with { errors = "raise" }:connect()
   local ok, err = pcall(keys.create, conn, job.table)
   conn:close()
   if not ok then error(err, 0) end
@@ -230,7 +233,7 @@ end
 
 local function create_table(job)
   local capability = job.session:with { errors = "raise" }:capability()
-  if job.joined and not capability.transactional_ddl then return create_outside(job) end
+  if is_inside(job) and not capability.transactional_ddl then return create_outside(job) end
   return guard(job, keys.create)
 end
 

@@ -1,6 +1,6 @@
 --- What nginx runs for spec/openresty_spec.lua: a handler for each path.
 ---
---- The databases are those of MB_POSTGRES and MB_SQLITE.
+--- The databases are those of MB_POSTGRES, MB_MYSQL and MB_SQLITE.
 local core = require "moonbase.core"
 local moonbase = require "moonbase"
 local ngx = require "ngx"
@@ -8,7 +8,8 @@ local openresty = require "moonbase.openresty"
 
 local app = {}
 
-local urls = { postgres = os.getenv "MB_POSTGRES", sqlite = os.getenv "MB_SQLITE" }
+local urls = { postgres = os.getenv "MB_POSTGRES", mysql = os.getenv "MB_MYSQL",
+  sqlite = os.getenv "MB_SQLITE" }
 local opened = {}
 
 -- A database, opened once a worker for each set of options.
@@ -25,7 +26,7 @@ end
 -- --- What a handler does -----------------------------------------------------------
 
 local count_rows = [[with recursive n (i) as (select 1 union all select i + 1 from n where i < 500)
-  select i, 'row ' || i as name from n]]
+  select i, cast(i as char(3)) as name from n]]
 
 app["/ping"] = function() ngx.say "pong" end
 
@@ -90,8 +91,11 @@ app["/script"] = function()
   end
 end
 
+local sleeps = { postgres = "select pg_sleep(?::float)", mysql = "select sleep(?)" }
+
 app["/sleep"] = function()
-  open("postgres"):query_value("select pg_sleep(?::float)", argument "s" or "1")
+  local name = argument "db" or "postgres"
+  open(name):query_value(sleeps[name], argument "s" or "1")
   ngx.say "slept"
 end
 

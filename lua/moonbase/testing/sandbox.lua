@@ -205,7 +205,7 @@ return function(db, given)
   for _, kind in ipairs { "Database", "Connection" } do
     metatables[kind] = metatables[kind] or make_metatable(kind, debug.getmetatable(tx))
   end
-  core.extra(tx).as_database = adapt
+  core.extra(tx).as_database, core.extra(tx).database = adapt, db
   local owner = { tx = tx, database = db, handles = setmetatable({}, weak) }
   return view_of(db, owner, "Database")
 end
