@@ -34,7 +34,7 @@
  *  not, its connectors say so (blocks).
  *  The thread may have others to serve (op->in_loop): then a call that blocks
  *  makes way for them (mb_host.make_way); calls of a connector that blocks are
- *  made elsewhere from the start.
+ *  made elsewhere from the start, unless they wait from inside (awaits).
  *
  * MEMORY
  *  Pointers that go into a driver are borrowed for the call, unless said
@@ -327,6 +327,13 @@ typedef struct mb_host {
    * belongs to a thread may be held: no lock, and no address of a thread's own
    * variable.  From then on op tells of a stop, too. */
   void (*make_way)(mb_op *op, bool at_once);
+
+  /* For a library that can wait only inside of its calls: called in one whose
+   * op->in_loop is true, with op->wait filled, it has others use the thread and
+   * comes back with what is ready (MB_READABLE_FD, MB_WRITABLE_FD), or with 0
+   * at the deadline of op->wait.  A call that has to end meanwhile is ended by
+   * cancel; at last its socket, shut down, is ready. */
+  unsigned (*await)(mb_op *op);
 } mb_host;
 
 /* True when an operation has to end: told so, or past its deadline. */
@@ -389,6 +396,8 @@ typedef struct mb_connector_info {
   int max_connections;  /* 0: no limit */
   bool blocks; /* calls block their thread and do not look at op: the core ends
                   them by cancel, and connects on a thread of its own */
+  bool awaits; /* of these, calls on a connection whose op->in_loop is true wait
+                  by mb_host.await instead */
   const char *file;     /* the database is this file, with locks of this
                            process; NULL: it is not */
   bool is_the_database; /* the open connections together are: none is closed for

@@ -6,7 +6,7 @@
  * another one, a new message begins.  In InnoDB a message is done as a whole or
  * not at all.
  */
-#include "mysql.h"
+#include "call.h"
 
 #include <math.h>
 #include <string.h>
@@ -180,9 +180,9 @@ static int64_t ask_row(mb_driver_conn *conn)
   MYSQL_ROW row;
   int64_t number = 0;
   if (!conn->names_row || conn->dead ||
-      mysql_real_query(conn->db, sql, sizeof sql - 1) != 0)
+      mq_real_query(conn, sql, sizeof sql - 1) != 0)
     return 0;
-  MYSQL_RES *rows = mq_ask(conn->db, "select @moonbase_row", &row);
+  MYSQL_RES *rows = mq_ask(conn, "select @moonbase_row", &row);
   for (const char *digit = rows != NULL && row[0] != NULL ? row[0] : "";
        *digit >= '0' && *digit <= '9' && number < INT32_MAX; digit++)
     number = number * 10 + (*digit - '0');
@@ -203,7 +203,7 @@ static mb_status send_block(
   handle->user_data = one;
   handle->param_callback = show_row;
   stmt->conn->sent = true;
-  const bool failed = mysql_stmt_execute(handle) != 0;
+  const bool failed = mq_stmt_execute(stmt) != 0;
   handle->user_data = NULL;
   handle->param_callback = NULL;
   if (failed) {

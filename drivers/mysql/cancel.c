@@ -157,8 +157,9 @@ static bool is_server(MYSQL *db, const char *server)
   static const char sql[] =
       "select concat(@@hostname, ':', @@port, ':', @@server_id, ':', "
       "@@datadir)";
+  mb_driver_conn side = {.db = db};
   MYSQL_ROW row;
-  MYSQL_RES *rows = mq_ask(db, sql, &row);
+  MYSQL_RES *rows = mq_ask(&side, sql, &row);
   const bool same = rows != NULL && row[0] != NULL &&
                     strncmp(row[0], server, SERVER_SIZE - 1) == 0;
   if (rows != NULL)

@@ -37,6 +37,10 @@ static void set_options(MYSQL *db, const mb_driver_connector *connector,
     (void)mysql_options(db, MYSQL_OPT_COMPRESS, NULL);
   if (seconds > 0)
     (void)mysql_options(db, MYSQL_OPT_CONNECT_TIMEOUT, &seconds);
+#if MQ_LIBMARIADB
+  if (!bound_all)
+    (void)mysql_options(db, MYSQL_OPT_NONBLOCK, NULL);
+#endif
   if (bound_all) {
     (void)mysql_options(db, MYSQL_OPT_READ_TIMEOUT, &seconds);
     (void)mysql_options(db, MYSQL_OPT_WRITE_TIMEOUT, &seconds);
@@ -91,7 +95,7 @@ static mb_status ask_server(
       "select connection_id(), @@max_allowed_packet, @@sql_mode, version(), "
       "concat(@@hostname, ':', @@port, ':', @@server_id, ':', @@datadir)";
   MYSQL_ROW row;
-  MYSQL_RES *rows = mq_ask(conn->db, sql, &row);
+  MYSQL_RES *rows = mq_ask(conn, sql, &row);
   if (rows == NULL)
     return mq_fail(conn, NULL, error);
   conn->max_packet = (size_t)strtoull(row[1], NULL, 10);
@@ -111,7 +115,7 @@ static mb_status ask_server(
 static bool says(mb_driver_conn *conn, const char *sql, const char *word)
 {
   MYSQL_ROW row = NULL;
-  MYSQL_RES *rows = mq_ask(conn->db, sql, &row);
+  MYSQL_RES *rows = mq_ask(conn, sql, &row);
   const bool same = rows != NULL && row[1] != NULL && strcmp(row[1], word) == 0;
   if (rows != NULL)
     mysql_free_result(rows);

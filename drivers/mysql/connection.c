@@ -1,5 +1,5 @@
 /* connection.c: what concerns a session as a whole. */
-#include "mysql.h"
+#include "call.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -41,9 +41,9 @@ mb_validity mq_is_valid(mb_driver_conn *conn)
 
 mb_status mq_ping(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
-  (void)op;
+  mq_enter(conn, op);
   conn->sent = true;
-  return mysql_ping(conn->db) == 0 ? MB_OK : mq_fail(conn, NULL, error);
+  return mq_session_ping(conn) == 0 ? MB_OK : mq_fail(conn, NULL, error);
 }
 
 mb_status mq_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
@@ -51,6 +51,7 @@ mb_status mq_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
 {
   (void)mode;
   *lost = MB_LOST_STATEMENTS | MB_LOST_SETTINGS;
+  mq_enter(conn, op);
   conn->begin_waits = false;
   conn->sent = true;
   if (conn->dead)
@@ -60,7 +61,7 @@ mb_status mq_reset(mb_driver_conn *conn, mb_reset_mode mode, unsigned *lost,
   if (conn->connector->waits_for_nodes)
     return conn->host->fail(error, MB_UNSUPPORTED,
         "a session that waits for other nodes cannot be reset");
-  if (mysql_reset_connection(conn->db) != 0)
+  if (mq_session_reset(conn) != 0)
     return mq_fail(conn, NULL, error);
   /* The library has taken the statements from the session by itself. */
   if (mb_op_stopped(conn->host, op))
@@ -75,12 +76,12 @@ mb_status mq_run_text(
 {
   MYSQL *db = conn->db;
   conn->sent = true;
-  if (mysql_real_query(db, sql, (unsigned long)size) != 0)
+  if (mq_real_query(conn, sql, size) != 0)
     return mq_fail(conn, NULL, error);
   for (;;) {
     MYSQL_RES *rows = mysql_use_result(db);
     if (rows != NULL) {
-      while (mysql_fetch_row(rows) != NULL)
+      while (mq_fetch_row(conn, rows) != NULL)
         continue;
       const bool failed = mysql_errno(db) != 0;
       mysql_free_result(rows);
@@ -89,7 +90,7 @@ mb_status mq_run_text(
     } else if (mysql_field_count(db) > 0) {
       return mq_fail(conn, NULL, error);
     }
-    const int more = mysql_next_result(db);
+    const int more = mq_session_next_result(conn);
     if (more > 0)
       return mq_fail(conn, NULL, error);
     if (more < 0)
@@ -97,11 +98,11 @@ mb_status mq_run_text(
   }
 }
 
-MYSQL_RES *mq_ask(MYSQL *db, const char *sql, MYSQL_ROW *row)
+MYSQL_RES *mq_ask(mb_driver_conn *conn, const char *sql, MYSQL_ROW *row)
 {
-  if (mysql_real_query(db, sql, (unsigned long)strlen(sql)) != 0)
+  if (mq_real_query(conn, sql, strlen(sql)) != 0)
     return NULL;
-  MYSQL_RES *rows = mysql_store_result(db);
+  MYSQL_RES *rows = mq_store_result(conn);
   if (rows == NULL)
     return NULL;
   *row = mysql_fetch_row(rows);
@@ -112,6 +113,29 @@ MYSQL_RES *mq_ask(MYSQL *db, const char *sql, MYSQL_ROW *row)
   return rows;
 }
 
+#if MQ_LIBMARIADB
+
+int mq_await(mb_driver_conn *conn, int wanted)
+{
+  const mb_host *host = conn->host;
+  mb_wait *wait = &conn->loop->wait;
+  *wait = (mb_wait){.fd = mq_socket(conn->db), .deadline_ns = MB_NEVER};
+  if (wanted & (MYSQL_WAIT_READ | MYSQL_WAIT_EXCEPT))
+    wait->events |= MB_READABLE_FD;
+  if (wanted & MYSQL_WAIT_WRITE)
+    wait->events |= MB_WRITABLE_FD;
+  if (wanted & MYSQL_WAIT_TIMEOUT)
+    wait->deadline_ns = host->now_ns() +
+                        (int64_t)mysql_get_timeout_value_ms(conn->db) * 1000000;
+  const unsigned ready = host->await(conn->loop);
+  return ready == 0
+             ? MYSQL_WAIT_TIMEOUT
+             : (ready & MB_READABLE_FD ? wanted & ~MYSQL_WAIT_WRITE : 0) |
+                   (ready & MB_WRITABLE_FD ? wanted & MYSQL_WAIT_WRITE : 0);
+}
+
+#endif
+
 void mq_refresh_status(mb_driver_conn *conn)
 {
   static const char sql[] = "do 0";
@@ -120,6 +144,6 @@ void mq_refresh_status(mb_driver_conn *conn)
                            (status & SERVER_STATUS_AUTOCOMMIT) == 0;
   if (conn->dead || !may_be_open)
     return;
-  if (mysql_real_query(conn->db, sql, sizeof sql - 1) != 0)
+  if (mq_real_query(conn, sql, sizeof sql - 1) != 0)
     conn->dead = true;
 }

@@ -239,6 +239,7 @@ mb_status mq_open_connector(const mb_host *host, const mb_option *options,
               : first->port != 0  ? (int)first->port
                                   : 3306,
       .blocks = true,
+      .awaits = MQ_LIBMARIADB,
   };
   return MB_OK;
 }

@@ -147,7 +147,7 @@ static mb_driver_stmt *make_form(mb_driver_stmt *stmt, const mq_group *group,
   form->judgement = stmt->judgement;
   if (mq_make_handle(form, error) == MB_OK)
     return form;
-  mq_close_statement(form);
+  mq_free_statement(form);
   return NULL;
 }
 
@@ -161,7 +161,7 @@ static mb_driver_stmt *find_form(mb_driver_stmt *stmt, const mq_group *group,
       return stmt->forms[i];
   mb_driver_stmt **form = &stmt->forms[is_last ? 1 : 0];
   if (*form != NULL)
-    mq_close_statement(*form);
+    mq_free_statement(*form);
   stmt->rows_of_form[is_last ? 1 : 0] = rows;
   *form = make_form(stmt, group, rows, true, error);
   return *form;
@@ -248,6 +248,7 @@ mb_status mq_execute_many(mb_driver_stmt *stmt, const mb_value *params,
   many all = {
       .stmt = stmt, .params = params, .n = n, .total = result, .op = op};
   size_t done = 0;
+  mq_enter(conn, op);
   conn->sent = false;
   stmt->result = result;
   result->affected = 0;

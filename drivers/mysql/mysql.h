@@ -1,9 +1,10 @@
 /*
  * mysql.h: what the files of the driver of MySQL and MariaDB share.
  *
- * The client library blocks and calls back nowhere, so no function here answers
- * MB_WAIT or looks at its op but between two trips: the core ends what takes
- * too long by cancel, from another thread (blocks in mb_connector_info).
+ * The client library blocks, so no function here answers MB_WAIT or looks at
+ * its op but between two trips: the core ends what takes too long by cancel,
+ * from another thread (blocks in mb_connector_info).  In an event loop the
+ * calls of Connector/C wait from inside (call.h).
  */
 #ifndef MB_DRIVERS_MYSQL_MYSQL_H
 #define MB_DRIVERS_MYSQL_MYSQL_H
@@ -80,7 +81,8 @@ struct mb_driver_conn {
   bool has_arrays;
   bool names_row; /* the server tells the row that failed */
   size_t max_packet;
-  bool sent; /* of the present call: the server may have seen something */
+  bool sent;   /* of the present call: the server may have seen something */
+  mb_op *loop; /* the present call's, where it waits by the core; or NULL */
 
   bool begin_waits; /* BEGIN goes out before the next statement */
   mb_begin begin;
@@ -250,7 +252,12 @@ mb_status mq_run_text(
     mb_driver_conn *conn, const char *sql, size_t size, mb_error *error);
 /* The library's own: one row of up to n texts, each of which may be NULL;
  * they live until mysql_free_result. */
-MYSQL_RES *mq_ask(MYSQL *db, const char *sql, MYSQL_ROW *row);
+MYSQL_RES *mq_ask(mb_driver_conn *conn, const char *sql, MYSQL_ROW *row);
+/* Every function that the core calls with an op begins with this. */
+static inline void mq_enter(mb_driver_conn *conn, mb_op *op)
+{
+  conn->loop = MQ_LIBMARIADB && op->in_loop ? op : NULL;
+}
 /* What the session says about its transaction is known again after an error,
  * which does not tell it. */
 void mq_refresh_status(mb_driver_conn *conn);
@@ -294,6 +301,8 @@ mb_status mq_prepare(mb_driver_conn *conn, const char *sql, size_t size,
 mb_status mq_describe(mb_driver_stmt *stmt, mb_prepared *prepared,
     mb_result *result, mb_op *op, mb_error *error);
 void mq_close_statement(mb_driver_stmt *stmt);
+/* The same inside a call. */
+void mq_free_statement(mb_driver_stmt *stmt);
 /* Makes a statement of a text, not prepared yet. */
 mb_driver_stmt *mq_make_statement(
     mb_driver_conn *conn, const char *sql, size_t size);

@@ -4,7 +4,7 @@
  * Rows are not stored: they are read as they come.  The first one is read at
  * once, so that a run without any is over when it has begun.
  */
-#include "mysql.h"
+#include "call.h"
 
 /* A plain read that has more than this left is stopped, and not read. */
 #define LEFT_MAX 10000
@@ -36,13 +36,13 @@ mb_status mq_fail_run(mb_driver_stmt *stmt, mb_error *error)
 static inline mb_status step(mb_driver_stmt *stmt, mb_error *error)
 {
   if (MB_RARELY(stmt->by_text)) {
-    stmt->row = mysql_fetch_row(stmt->rows);
+    stmt->row = mq_fetch_row(stmt->conn, stmt->rows);
     if (stmt->row != NULL)
       return MB_ROW;
     return mysql_errno(stmt->conn->db) == 0 ? MB_DONE
                                             : mq_fail_run(stmt, error);
   }
-  const int code = mysql_stmt_fetch(stmt->handle);
+  const int code = mq_stmt_fetch(stmt);
   if (code == 0 || code == MYSQL_DATA_TRUNCATED)
     return MB_ROW;
   return code == MYSQL_NO_DATA ? MB_DONE : mq_fail_run(stmt, error);
@@ -95,7 +95,7 @@ static mb_status abandon_result(mb_driver_stmt *stmt)
     (void)mysql_stmt_free_result(stmt->handle);
   mq_drop_handle(stmt);
   /* A closed statement has none any more. */
-  while (stmt->by_text && mysql_next_result(conn->db) == 0)
+  while (stmt->by_text && mq_session_next_result(conn) == 0)
     mysql_free_result(mysql_use_result(conn->db));
   return MB_ERROR;
 }
@@ -141,12 +141,12 @@ mb_status mq_take_result(mb_driver_stmt *stmt, mb_error *error)
 mb_status mq_next_result(
     mb_driver_stmt *stmt, mb_result *result, mb_op *op, mb_error *error)
 {
-  (void)op;
+  mq_enter(stmt->conn, op);
   stmt->result = result;
   stmt->n_rows = 0;
   stmt->conn->sent = true;
-  const int code = stmt->by_text ? mysql_next_result(stmt->conn->db)
-                                 : mysql_stmt_next_result(stmt->handle);
+  const int code = stmt->by_text ? mq_session_next_result(stmt->conn)
+                                 : mq_stmt_next_result(stmt);
   if (code > 0)
     return mq_fail_run(stmt, error);
   if (code == 0)
@@ -168,6 +168,7 @@ static mb_status give_up(mb_driver_stmt *stmt, mb_op *op, mb_error *error)
 mb_status mq_fetch(
     mb_driver_stmt *stmt, mb_value *row, mb_op *op, mb_error *error)
 {
+  mq_enter(stmt->conn, op);
   if (!stmt->has_row) {
     const mb_status status = step(stmt, error);
     if (status == MB_DONE)
@@ -205,6 +206,10 @@ static mb_status drain(
     if (n < LEFT_MAX || asked)
       continue;
     mb_error ignored;
+    if (stmt->conn->loop != NULL) {
+      host->make_way(stmt->conn->loop, true);
+      mq_enter(stmt->conn, stmt->conn->loop);
+    }
     int64_t deadline_ns = host->now_ns() + ASK_NS;
     if (deadline_ns > op->deadline_ns)
       deadline_ns = op->deadline_ns;
@@ -225,11 +230,12 @@ mb_status mq_finish(
     mb_driver_stmt *stmt, mb_finish_mode mode, mb_op *op, mb_error *error)
 {
   mb_result *result = stmt->result;
+  mq_enter(stmt->conn, op);
   while (stmt->running) {
     if (result->beside) {
       result->beside = false;
       leave_run(stmt);
-      if (mysql_stmt_reset(stmt->handle) != 0)
+      if (mq_stmt_reset(stmt) != 0)
         return mq_fail_run(stmt, error);
       break;
     }

@@ -1,5 +1,5 @@
 /* run.c: the start of a run. */
-#include "mysql.h"
+#include "call.h"
 
 #include <string.h>
 
@@ -45,7 +45,7 @@ static mb_status run_prepared(mb_driver_stmt *stmt, const mb_value *params,
         mq_bind(stmt, params, n, error) != MB_OK)
       return MB_ERROR;
     stmt->conn->sent = true;
-    if (mysql_stmt_execute(stmt->handle) == 0)
+    if (mq_stmt_execute(stmt) == 0)
       return mq_take_result(stmt, error);
     const bool changed = mysql_stmt_errno(stmt->handle) == NEW_COLUMNS;
     if (!changed || again || !stmt->judgement.reads_only)
@@ -64,7 +64,7 @@ static mb_status run_text(mb_driver_stmt *stmt, size_t n, mb_error *error)
     return conn->host->fail(error, MB_USAGE,
         "the statement has 0 parameters, but %zu were given", n);
   conn->sent = true;
-  if (mysql_real_query(conn->db, stmt->sql, (unsigned long)stmt->size) != 0)
+  if (mq_real_query(conn, stmt->sql, stmt->size) != 0)
     return mq_fail_run(stmt, error);
   return mq_take_result(stmt, error);
 }
@@ -73,7 +73,7 @@ static mb_status run_text(mb_driver_stmt *stmt, size_t n, mb_error *error)
 static void read_mode(mb_driver_conn *conn)
 {
   MYSQL_ROW row;
-  MYSQL_RES *rows = mq_ask(conn->db, "select @@sql_mode", &row);
+  MYSQL_RES *rows = mq_ask(conn, "select @@sql_mode", &row);
   if (rows == NULL)
     return;
   mq_follow_mode(conn, row[0]);
@@ -88,6 +88,7 @@ mb_status mq_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
   stmt->result = result;
   stmt->by_text = false;
   stmt->n_rows = 0;
+  mq_enter(conn, op);
   conn->sent = false;
   if (mq_settle(conn, op, error) != MB_OK)
     return MB_ERROR;
@@ -114,6 +115,7 @@ mb_status mq_execute(mb_driver_stmt *stmt, const mb_value *params, size_t n,
 mb_status mq_exec_text(mb_driver_conn *conn, const char *sql, size_t size,
     mb_result *result, mb_op *op, mb_error *error)
 {
+  mq_enter(conn, op);
   conn->sent = false;
   if (mq_settle(conn, op, error) != MB_OK)
     return MB_ERROR;

@@ -5,7 +5,7 @@
  * up at any time and made again: when too many are prepared there, when its
  * table has changed.
  */
-#include "mysql.h"
+#include "call.h"
 
 #include <string.h>
 
@@ -60,8 +60,7 @@ static unsigned ask_to_prepare(mb_driver_stmt *stmt)
   if (stmt->params_room > 0)
     memset(stmt->were_numbers, 0, stmt->params_room);
   stmt->conn->sent = true;
-  if (mysql_stmt_prepare(stmt->handle, stmt->sql, (unsigned long)stmt->size) !=
-      0)
+  if (mq_stmt_prepare(stmt) != 0)
     return mysql_stmt_errno(stmt->handle);
   stmt->n_parameters = (size_t)mysql_stmt_param_count(stmt->handle);
   return 0;
@@ -112,7 +111,7 @@ mb_status mq_prepare(mb_driver_conn *conn, const char *sql, size_t size,
     mb_driver_stmt **out, mb_prepared *prepared, mb_op *op, mb_error *error)
 {
   const mq_judgement judgement = mq_judge(sql, size);
-  (void)op;
+  mq_enter(conn, op);
   conn->sent = false;
   if (judgement.empty) {
     prepared->empty = true;
@@ -137,7 +136,7 @@ mb_status mq_describe(mb_driver_stmt *stmt, mb_prepared *prepared,
     mb_result *result, mb_op *op, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
-  (void)op;
+  mq_enter(conn, op);
   conn->sent = false;
   if (conn->dead)
     return mq_fail_dead(conn, error);
@@ -162,7 +161,7 @@ mb_status mq_describe(mb_driver_stmt *stmt, mb_prepared *prepared,
 
 /* --- Closing ------------------------------------------------------------ */
 
-void mq_close_statement(mb_driver_stmt *stmt)
+void mq_free_statement(mb_driver_stmt *stmt)
 {
   mb_driver_conn *conn = stmt->conn;
   const mb_host *host = conn->host;
@@ -171,9 +170,9 @@ void mq_close_statement(mb_driver_stmt *stmt)
     mq_shut(conn);
   for (size_t i = 0; i < MQ_FORMS; i++)
     if (stmt->forms[i] != NULL)
-      mq_close_statement(stmt->forms[i]);
+      mq_free_statement(stmt->forms[i]);
   if (stmt->plain != NULL)
-    mq_close_statement(stmt->plain);
+    mq_free_statement(stmt->plain);
   if (stmt->rows != NULL)
     mysql_free_result(stmt->rows);
   mq_drop_handle(stmt);
@@ -189,4 +188,10 @@ void mq_close_statement(mb_driver_stmt *stmt)
   host->release(stmt->were_numbers);
   host->release(stmt->sql);
   host->release(stmt);
+}
+
+void mq_close_statement(mb_driver_stmt *stmt)
+{
+  stmt->conn->loop = NULL;
+  mq_free_statement(stmt);
 }

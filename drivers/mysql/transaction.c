@@ -71,7 +71,7 @@ mb_status mq_settle(mb_driver_conn *conn, const mb_op *op, mb_error *error)
  * since nobody knows what has become of a COMMIT that was sent. */
 mb_status mq_commit(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
-  (void)op;
+  mq_enter(conn, op);
   if (conn->begin_waits) {
     conn->begin_waits = false; /* nothing was run in it */
     return MB_DONE;
@@ -86,7 +86,7 @@ mb_status mq_commit(mb_driver_conn *conn, mb_op *op, mb_error *error)
 
 mb_status mq_rollback(mb_driver_conn *conn, mb_op *op, mb_error *error)
 {
-  (void)op;
+  mq_enter(conn, op);
   if (conn->begin_waits) {
     conn->begin_waits = false;
     return MB_DONE;

@@ -292,6 +292,7 @@ static void end_connect(mb_conn *conn, mb_status status, mb_error *error)
   if (conn->impl != NULL && conn->canceller == NULL)
     conn->canceller = mb__canceller_open(
         conn->driver, conn->driver->cancel_handle(conn->impl));
+  conn->awaits = status != MB_ERROR && conn->connector->info.awaits;
   if (status == MB_ERROR)
     mb__lookups_explain(&conn->opening.lookups, error);
   conn->opening.args.addresses = NULL;

@@ -80,6 +80,7 @@ struct mb_conn {
   bool away;             /* the call goes on on a worker */
   bool stays;            /* on the thread of its borrower: the database knows
                             functions of the program */
+  bool awaits;           /* its calls wait by mb_host.await */
   bool connecting;       /* until the init statements have been run */
   bool lexical_stale;    /* a setting has changed: the driver is asked again */
   uint32_t lexical_serial; /* moves when texts mean something else */
@@ -448,12 +449,14 @@ MB_CHECKED MB_COLD mb_status mb__conn_lost(mb_conn *conn, mb_error *error);
 void mb__conn_attend(mb_conn *conn);
 static inline void mb__conn_watch(mb_conn *conn)
 {
-  if ((conn->op.bounded || conn->op.in_loop) && conn->connector->info.blocks)
+  if ((conn->op.bounded || conn->op.in_loop) && conn->connector->info.blocks &&
+      !(conn->op.in_loop && conn->awaits))
     mb__conn_attend(conn);
 }
 
-/* That of mb_host. */
+/* Those of mb_host. */
 void mb__conn_make_way(mb_op *op, bool at_once);
+unsigned mb__conn_await(mb_op *op);
 
 static inline mb_status mb__conn_drive(
     mb_conn *conn, mb_status status, mb_error *error)

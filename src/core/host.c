@@ -117,6 +117,7 @@ mb_host mb__host = {
     .error_set = set_field,
     .event = mb__conn_event,
     .make_way = mb__conn_make_way,
+    .await = mb__conn_await,
 };
 
 void mb_set_allocator(void *(*allocate)(size_t),

@@ -230,6 +230,7 @@ static void come_home(mb_conn *conn, mb_status status)
   mb__fiber_come_home();
   mb__conn_come_back(conn);
   conn->away = false;
+  conn->op.in_loop = true;
   if (status == MB_ERROR && atomic_load(&conn->op.stop) == MB_STOP_CANCEL)
     (void)mb__fiber_take_stop();
 }
@@ -257,23 +258,30 @@ static mb_status tell(mb_conn *conn, mb_error *error)
   return status;
 }
 
+/* Begins to end what has to end; true: the socket was shut down. */
+static bool end_in_time(mb_conn *conn)
+{
+  if (is_wanted(conn) && mb_op_stopped(&mb__host, &conn->op))
+    ask(conn);
+  /* Whatever the socket brings: the end of the grace is the end. */
+  if (conn->ending.phase != MB__PHASE_ASKED ||
+      mb__host.now_ns() < conn->ending.grace_end_ns)
+    return false;
+  shut(conn);
+  return true;
+}
+
 /* One step: what became ready is handed to the driver. */
 static mb_status advance(mb_conn *conn, unsigned ready, mb_error *error)
 {
   mb_status status = MB_WAIT;
   if (conn->ending.phase == MB__PHASE_ENDED)
     return look_for_asking(conn, error);
-  if (is_wanted(conn) && mb_op_stopped(&mb__host, &conn->op)) {
-    if (conn->op.wait.flags & MB_WAIT_IDLE)
-      return tell(conn, error);
-    ask(conn);
-  }
-  /* Whatever the socket brings: the end of the grace is the end. */
-  if (conn->ending.phase == MB__PHASE_ASKED &&
-      mb__host.now_ns() >= conn->ending.grace_end_ns) {
-    shut(conn);
+  if ((conn->op.wait.flags & MB_WAIT_IDLE) && is_wanted(conn) &&
+      mb_op_stopped(&mb__host, &conn->op))
+    return tell(conn, error);
+  if (end_in_time(conn))
     return MB_WAIT;
-  }
   if (ready != 0 || mb__host.now_ns() >= conn->op.wait.deadline_ns)
     status = go_on(conn, ready, error);
   if (conn->ending.phase != MB__PHASE_SHUT)
@@ -391,6 +399,7 @@ void mb__conn_make_way(mb_op *op, bool at_once)
   mb__conn_leave_fiber(conn);
   if (mb__fiber_leave_home(op, conn->driver)) {
     conn->away = conn->attended = true;
+    op->in_loop = false; /* on the worker nobody else waits for the thread */
     return;
   }
   mb__conn_come_back(conn);
@@ -423,11 +432,23 @@ void mb__conn_attend(mb_conn *conn)
   conn->has_alarm = conn->attended = true;
 }
 
-/* The call is over; its alarm may have gone off. */
-static mb_status clear_alarm(mb_conn *conn, mb_status status, mb_error *error)
+unsigned mb__conn_await(mb_op *op)
 {
-  mb__alarm_clear(&conn->alarm);
-  conn->has_alarm = false;
+  mb_conn *conn = (mb_conn *)((char *)op - offsetof(mb_conn, op));
+  unsigned ready;
+  conn->attended = true;
+  do {
+    mb__conn_leave_fiber(conn);
+    ready = wait_for_something(conn);
+    mb__conn_come_back(conn);
+    (void)end_in_time(conn);
+  } while (ready == 0 && mb__host.now_ns() < op->wait.deadline_ns);
+  return ready;
+}
+
+/* The call is over, and its socket may have been shut down under it. */
+static mb_status see_to_socket(mb_conn *conn, mb_status status, mb_error *error)
+{
   if (conn->ending.phase != MB__PHASE_SHUT)
     return status;
   conn->dead = true;
@@ -440,8 +461,12 @@ mb_status mb__conn_bring(mb_conn *conn, mb_status status, mb_error *error)
   conn->attended = false;
   if (conn->away)
     come_home(conn, status);
-  if (conn->has_alarm)
-    status = clear_alarm(conn, status, error);
+  if (conn->has_alarm) {
+    mb__alarm_clear(&conn->alarm);
+    conn->has_alarm = false;
+  }
+  if (status != MB_WAIT)
+    status = see_to_socket(conn, status, error);
   if (status == MB_WAIT && conn->resume == NULL && conn->driver->resume == NULL)
     status = distrust(conn, error);
   return bring(conn, status, error);
