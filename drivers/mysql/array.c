@@ -162,9 +162,13 @@ static size_t measure(
     one->are_large[i] = false;
   }
   while (row < rows &&
-         join_row(one, one->params + row * n, &size, status, error) &&
-         (row == 0 || size <= size_max))
+         join_row(one, one->params + row * n, &size, status, error)) {
+    if (row == 0)
+      *status = mq_check_size(stmt->conn, size, error);
+    if (*status != MB_OK || (row > 0 && size > size_max))
+      break;
     row++;
+  }
   /* A column of nothing but NULL has some type all the same. */
   for (size_t i = 0; i < n; i++)
     if (stmt->params[i].buffer_type == MYSQL_TYPE_NULL)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Galera: a node that is not part of its cluster. */
 #define NODE_NOT_READY 1047
@@ -55,28 +56,87 @@ static void set_options(MYSQL *db, const mb_driver_connector *connector,
   mq_set_tls(db, &connector->files, place);
 }
 
-MYSQL *mq_dial(const mb_driver_connector *connector, const mq_place *place,
-    const char *password, unsigned seconds, bool bound_all, mb_error *error)
+/* Without the key that was named the libraries would ask whoever answers for
+ * one, or print to stderr. */
+static mb_status check_key(
+    const mb_driver_connector *connector, mb_error *error)
 {
+  const char *path = connector->server_public_key;
+  if (path == NULL || access(path, R_OK) == 0)
+    return MB_OK;
+  connector->host->fail(
+      error, MB_CONNECTIVITY, "server_public_key: the file cannot be read");
+  error->flags = MB_CONNECTION_DEAD;
+  return MB_ERROR;
+}
+
+static mb_status refuse_plain(const mb_host *host, mb_error *error)
+{
+  host->fail(error, MB_CONNECTIVITY, "the server has no TLS, and tls wants it");
+  error->flags = MB_CONNECTION_DEAD;
+  return MB_ERROR;
+}
+
+typedef struct attempt {
+  const mb_driver_connector *connector;
+  mq_place place;
+  const char *password;
+  unsigned seconds;
+  bool bound_all;
+  bool is_careful; /* no method that sends the password itself */
+  /* What it has come to. */
+  bool held_back; /* the server wants such a method */
+  bool server_has_tls;
+} attempt;
+
+static MYSQL *dial(attempt *one, mb_error *error)
+{
+  const mb_driver_connector *connector = one->connector;
+  const mq_place *place = &one->place;
   MYSQL *db = mysql_init(NULL);
   if (db == NULL) {
     (void)mq_out_of_memory(connector->host, error);
     return NULL;
   }
-  set_options(db, connector, place, seconds, bound_all);
-  if (mysql_real_connect(db, place->host, connector->user, password,
+  set_options(db, connector, place, one->seconds, one->bound_all);
+  if (one->is_careful)
+    mq_be_careful(db);
+  if (mysql_real_connect(db, place->host, connector->user, one->password,
           connector->database, place->port, place->socket,
-          CLIENT_FOUND_ROWS | CLIENT_MULTI_RESULTS) == NULL) {
+          CLIENT_FOUND_ROWS | CLIENT_MULTI_RESULTS) == NULL)
     (void)mq_fail_connect(connector, place, db, error);
-  } else if (!mq_has_tls(db, place)) {
-    connector->host->fail(
-        error, MB_CONNECTIVITY, "the server has no TLS, and tls wants it");
-    error->flags = MB_CONNECTION_DEAD;
-  } else {
-    return db;
-  }
+  else if (!mq_has_tls(db, place))
+    (void)refuse_plain(connector->host, error);
+  else
+    return mq_let_wait(db);
+  one->held_back = one->is_careful && mq_was_careful(db);
+  one->server_has_tls = (db->server_capabilities & CLIENT_SSL) != 0;
   mysql_close(db);
   return NULL;
+}
+
+MYSQL *mq_dial(const mb_driver_connector *connector, const mq_place *place,
+    const char *password, unsigned seconds, bool bound_all, mb_error *error)
+{
+  attempt one = {.connector = connector,
+      .place = *place,
+      .password = password,
+      .seconds = seconds,
+      .bound_all = bound_all,
+      .is_careful = mq_wants_care(place)};
+  if (check_key(connector, error) != MB_OK)
+    return NULL;
+  MYSQL *db = dial(&one, error);
+  if (!one.held_back)
+    return db;
+  if (!one.server_has_tls && place->tls == MQ_TLS_REQUIRE) {
+    (void)refuse_plain(connector->host, error);
+    return NULL;
+  }
+  if (!one.server_has_tls)
+    one.place.tls = MQ_TLS_OFF;
+  one.is_careful = false;
+  return dial(&one, error);
 }
 
 /* --- Making the session ours -------------------------------------------- */

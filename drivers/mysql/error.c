@@ -11,6 +11,8 @@
 #define LIBRARY_MIN 2000
 #define LIBRARY_MAX 2999
 #define OUT_OF_MEMORY 2008
+#define TLS_FAILED 2026
+#define PLUGIN_FAILED 2061
 
 mb_status mq_out_of_memory(const mb_host *host, mb_error *error)
 {
@@ -223,11 +225,17 @@ mb_status mq_fail_connect(const mb_driver_connector *connector,
     error->class = MB_CONNECTIVITY;
   error->flags = MB_CONNECTION_DEAD;
   if (connector->verifies_by_default && place->tls == MQ_TLS_VERIFY &&
-      code == 2026)
+      code == TLS_FAILED)
     set(host, error, MB_HINT,
         "a host that is not this machine is verified by TLS: name its "
         "authority as ssl_ca, or write tls = \"require\", \"prefer\" or "
         "\"off\"");
+  else if (code == PLUGIN_FAILED && place->host != NULL &&
+           mysql_get_ssl_cipher(db) == NULL)
+    set(host, error, MB_HINT,
+        "the server asks for the password itself, which goes by TLS, by a "
+        "socket, or encrypted with the server's key: server_public_key, "
+        "get_server_public_key");
   return MB_ERROR;
 }
 

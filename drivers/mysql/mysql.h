@@ -225,8 +225,16 @@ bool mq_is_local(const mq_place *place);
 
 /* Asks the library for what the place wants. */
 void mq_set_tls(MYSQL *db, const mq_tls_files *files, const mq_place *place);
+/* Has the session's calls wait outside of TLS's library; answers db. */
+MYSQL *mq_let_wait(MYSQL *db);
 /* Whether what is there is what the place wants. */
 bool mq_has_tls(MYSQL *db, const mq_place *place);
+/* Whether the password is to be held back until it is known that the server has
+ * TLS: mq_be_careful does so, and mq_was_careful tells that this has ended the
+ * attempt. */
+bool mq_wants_care(const mq_place *place);
+void mq_be_careful(MYSQL *db);
+bool mq_was_careful(MYSQL *db);
 
 /* --- connect.c, connection.c, capability.c ------------------------------ */
 
@@ -352,6 +360,10 @@ mb_status mq_bind(
 mb_status mq_bind_one(mb_driver_conn *conn, const mb_value *value,
     MYSQL_BIND *bind, MYSQL_TIME *time, size_t number, mb_error *error);
 mb_status mq_make_params(mb_driver_stmt *stmt, size_t n, mb_error *error);
+/* Refuses what the server would: it ends a session that sends it a message
+ * above its limit.  size: of all values of the message. */
+mb_status mq_check_size(
+    const mb_driver_conn *conn, size_t size, mb_error *error);
 /* Whether the server would take one of the values for another one, by what
  * handle was run with before. */
 bool mq_is_spoilt(const mb_driver_stmt *stmt, const mb_value *values, size_t n);

@@ -133,11 +133,22 @@ mb_status mq_bind_one(mb_driver_conn *conn, const mb_value *value,
   return MB_OK;
 }
 
+mb_status mq_check_size(
+    const mb_driver_conn *conn, size_t size, mb_error *error)
+{
+  if (size + OVERHEAD <= conn->max_packet)
+    return MB_OK;
+  return conn->host->fail(error, MB_DATA,
+      "the parameters take %zu bytes, and max_allowed_packet of the server is "
+      "%zu",
+      size + OVERHEAD, conn->max_packet);
+}
+
 mb_status mq_bind(
     mb_driver_stmt *stmt, const mb_value *values, size_t n, mb_error *error)
 {
   mb_driver_conn *conn = stmt->conn;
-  size_t size = OVERHEAD;
+  size_t size = 0;
   if (n != stmt->n_parameters)
     return conn->host->fail(error, MB_USAGE,
         "the statement has %zu parameters, but %zu were given",
@@ -153,11 +164,8 @@ mb_status mq_bind(
     size += stmt->params[i].buffer_length + 12;
     stmt->were_numbers[i] |= is_number(&values[i]);
   }
-  if (size > conn->max_packet)
-    return conn->host->fail(error, MB_DATA,
-        "the parameters take %zu bytes, and max_allowed_packet of the server "
-        "is %zu",
-        size, conn->max_packet);
+  if (mq_check_size(conn, size, error) != MB_OK)
+    return MB_ERROR;
   return mysql_stmt_bind_param(stmt->handle, stmt->params) == 0
              ? MB_OK
              : mq_fail(conn, stmt, error);

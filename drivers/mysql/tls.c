@@ -6,8 +6,13 @@
  */
 #include "mysql.h"
 
+#include <fcntl.h>
+
 #include <stdlib.h>
 #include <unistd.h>
+
+/* Of Connector/C: the server wants a method that it was not allowed. */
+#define METHOD_NOT_ALLOWED 5010
 
 /* Where the systems of this world keep the authorities that they trust. */
 static const char *const bundles[] = {
@@ -90,4 +95,40 @@ bool mq_has_tls(MYSQL *db, const mq_place *place)
 {
   return (place->tls != MQ_TLS_REQUIRE && place->tls != MQ_TLS_VERIFY) ||
          mysql_get_ssl_cipher(db) != NULL;
+}
+
+/* Where TLS was asked for, but not verified, Connector/C takes it for granted:
+ * a method that sends the password itself does so, also when the server has no
+ * TLS.  So the first attempt has none of them. */
+bool mq_wants_care(const mq_place *place)
+{
+  return MQ_LIBMARIADB && place->host != NULL &&
+         (place->tls == MQ_TLS_REQUIRE || place->tls == MQ_TLS_PREFER);
+}
+
+void mq_be_careful(MYSQL *db)
+{
+#if MQ_LIBMARIADB
+  (void)mysql_options(db, MARIADB_OPT_RESTRICTED_AUTH,
+      "mysql_native_password,client_ed25519,parsec,auth_gssapi_client");
+#else
+  (void)db;
+#endif
+}
+
+bool mq_was_careful(MYSQL *db)
+{
+  return mysql_errno(db) == METHOD_NOT_ALLOWED;
+}
+
+/* Without TLS Connector/C reads without waiting whatever the socket is set to.
+ */
+MYSQL *mq_let_wait(MYSQL *db)
+{
+#if MQ_LIBMARIADB
+  const int fd = mq_socket(db);
+  if (mysql_get_ssl_cipher(db) != NULL)
+    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+#endif
+  return db;
 }

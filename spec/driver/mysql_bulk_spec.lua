@@ -158,6 +158,29 @@ describe("Many rows on MySQL", function()
     assert.equal(200, db:query_value "select count(*) from item where length(name) = 200000")
   end)
 
+  it("are undone for one that the server would not take, which the error names", function()
+    server:sql "set global max_allowed_packet = 1048576"
+    local small = moonbase.open(server:url())
+    local ok, err = pcall(function()
+      local rows = generate(50, function(i) return { i, i == 30 and ("x"):rep(2000000) or "a" } end)
+      local refused = expect.raised("DataError", "max_allowed_packet", small.bulk_insert, small,
+        "item", { "id", "name" }, rows)
+      assert.equal(30, refused.row)
+      assert.is_false(refused.connection_dead)
+      local list = {}
+      for i = 1, 50 do list[i] = { i, i == 30 and ("x"):rep(2000000) or "a" } end
+      local insert = small:prepare "insert into item (id, name) values (?, ?)"
+      refused = expect.raised("DataError", "max_allowed_packet", insert.exec_many, insert, list)
+      assert.equal(30, refused.row)
+      insert:close()
+      assert.equal(0, small:query_value "select count(*) from item")
+      assert.equal(1, small:stats().created)
+    end)
+    server:sql "set global max_allowed_packet = 268435456"
+    small:close()
+    if not ok then error(err, 0) end
+  end)
+
   it("leave out those that are there already, where that is asked for", function()
     db:exec "create unique index item_name on item (name(20))"
     db:exec "insert into item values (1, 'there')"

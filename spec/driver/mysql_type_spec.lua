@@ -177,19 +177,87 @@ describe("Values of MySQL", function()
     end
   end)
 
-  it("of dates that are none come as they are", function()
-    local lax = moonbase.open(server:url(), { sql_mode = "ALLOW_INVALID_DATES" })
-    lax:exec "create table none (d date, t datetime, s timestamp null)"
-    lax:exec "insert into none values ('0000-00-00', '0000-00-00 00:00:00', '0000-00-00 00:00:00')"
-    for _ = 1, 3 do
-      assert.same({ d = "0000-00-00", t = "0000-00-00 00:00:00", s = "0000-00-00 00:00:00" },
-        lax:query_row "select * from none")
+  describe("that are no dates", function()
+    local none = { "0000-00-00", "2026-00-10", "2026-11-00" }
+
+    -- Whether they are taken as values, by each way in.
+    local function takes(x, list)
+      x:exec "create table none (id integer primary key, d date, t datetime(3))"
+      for i, day in ipairs(list) do
+        x:exec(("insert into none values (%d, '%s', '%s 10:11:12.5')"):format(3 * i, day, day))
+        x:exec("insert into none values (?, ?, ?)", 3 * i + 1, day, day .. " 10:11:12.5")
+        assert.equal(1, x:bulk_insert("none", { "id", "d", "t" },
+          { { 3 * i + 2, day, day .. " 10:11:12.5" } }))
+      end
     end
-    lax:exec "insert into none (d) values ('2026-11-00')"
-    assert.equal("2026-11-00", lax:query_value "select max(d) from none")
-    lax:exec("insert into none (d) values (?)", "0000-00-00")
-    assert.equal(2, lax:query_value "select count(*) from none where d = '0000-00-00'")
-    lax:close()
+
+    -- What comes out of it, as text and as binary values, and by a cursor where the mode takes
+    -- them: for others MySQL gives its cursors 0000-00-00.
+    local function gives(x, list, is_lax)
+      for i, day in ipairs(list) do
+        for _, y in ipairs { x, x, is_lax and x:with{ fetch_size = 1 } or nil } do
+          for _, rows in ipairs { y:query("select d, t from none where id div 3 = " .. i),
+            y:query("select d, t from none where id div 3 = ?", i) } do
+            local n = 0
+            for row in rows do
+              assert.same({ d = day, t = day .. " 10:11:12.5" }, row)
+              n = n + 1
+            end
+            assert.equal(3, n)
+          end
+        end
+        assert.equal(3, x:query_value("select count(*) from none where d = ?", day))
+      end
+    end
+
+    it("come as they are, whatever the mode of the session", function()
+      local lax = moonbase.open(server:url(), { sql_mode = "STRICT_ALL_TABLES" })
+      takes(lax, none)
+      gives(lax, none, true)
+      gives(db, none)
+      lax:exec "create table stamp (s timestamp null)"
+      lax:exec("insert into stamp values (?)", "0000-00-00 00:00:00")
+      assert.equal("0000-00-00 00:00:00", db:query_value "select s from stamp")
+      -- They are no moments.
+      local x = db:with{ types = { date = moonbase.epoch } }
+      expect.raised("DataError", "no date", x.query_value, x, "select min(d) from none")
+      lax:close()
+    end)
+
+    it("are taken by default where the server takes them, else DataErrors", function()
+      local ok, err = pcall(takes, db, none)
+      if server:sql "select @@global.sql_mode":find "NO_ZERO_DATE" then
+        assert.is_false(ok)
+        assert.equal("DataError", err.class)
+        assert.equal(1292, err.native_code)
+      else
+        assert.is_true(ok, tostring(err))
+        gives(db, none, true)
+      end
+    end)
+
+    it("are DataErrors where the mode that was asked for says so", function()
+      local strict = moonbase.open(server:url(),
+        { sql_mode = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE" })
+      strict:exec "create table strict (d date)"
+      for _, day in ipairs(none) do
+        local err = expect.raised("DataError", nil, strict.exec, strict,
+          "insert into strict values (?)", day)
+        assert.equal(1292, err.native_code)
+      end
+      assert.equal(0, strict:query_value "select count(*) from strict")
+      strict:close()
+    end)
+
+    it("may be days that no month has, in the mode for them", function()
+      expect.raised("DataError", nil, db.exec, db, "insert into item (id, at) values (1, ?)",
+        "2026-02-30")
+      local lax = moonbase.open(server:url(),
+        { sql_mode = "STRICT_ALL_TABLES,ALLOW_INVALID_DATES" })
+      takes(lax, { "2026-02-30" })
+      gives(lax, { "2026-02-30" }, true)
+      lax:close()
+    end)
   end)
 
   it("outside of what a column can have are DataErrors, and nothing is cut", function()
@@ -419,6 +487,9 @@ describe("What MySQL would change in silence", function()
   it("tells warnings of a read too, and none when there are none", function()
     local db = moonbase.open(server:fresh())
     local conn = db:connect()
+    -- A value of a function may not be larger than max_allowed_packet either.
+    assert.is_nil(conn:query_value("select repeat('x', ?)", 300000000))
+    assert.equal(1301, warnings(conn)[1].code)
     assert.equal(7, conn:query_value "select cast('7x' as signed)")
     assert.equal(1292, warnings(conn)[1].code)
     conn:exec "create table item (i integer)"
