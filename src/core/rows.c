@@ -319,16 +319,13 @@ static mb_status keep_for_later(
   return MB_ERROR;
 }
 
-/* Keeps a row that was read ahead.  Where there is no memory the run ends, and
- * whoever asked for rows is told now. */
-static mb_status keep_ahead(mb_stmt *stmt, mb_error *error)
+/* There is no memory for rows that are read ahead: the run ends, and whoever
+ * asked for them is told now. */
+static void drop_ahead(mb_stmt *stmt)
 {
-  if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns,
-          &stmt->prefetch.bytes, error) == MB_OK)
-    return MB_OK;
+  stmt->lost = false;
   mb__stmt_forget_rows(stmt);
   mb__stmt_abandon(stmt);
-  return MB_ERROR;
 }
 
 /* Reads on into memory, until a limit or the end. */
@@ -352,8 +349,11 @@ static mb_status prefetch_step(mb_conn *conn, void *argument, mb_error *error)
     status = end_fetch(stmt, status, error);
     if (status != MB_ROW)
       MB_TASK_LEAVE(stmt->at, status);
-    if (keep_ahead(stmt, error) != MB_OK)
+    if (mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns,
+            &stmt->prefetch.bytes, error) != MB_OK) {
+      drop_ahead(stmt);
       MB_TASK_LEAVE(stmt->at, MB_ERROR);
+    }
     stmt->prefetch.rows--;
   }
   MB_TASK_END(stmt->at);
@@ -375,6 +375,29 @@ mb_status mb_stmt_prefetch(
   return mb__conn_run(conn, prefetch_step, stmt, error);
 }
 
+static bool wants_more(const mb_stmt *stmt)
+{
+  return stmt->prefetch.rows > 0 &&
+         stmt->prefetch.bytes < stmt->prefetch.bytes_max &&
+         mb__host.now_ns() < stmt->prefetch.until_ns;
+}
+
+/* A row of a driver that blocks, or as many as are wanted where it has left the
+ * thread: the way there costs more than they do. */
+static mb_status fetch_some(mb_stmt *stmt, mb_error *error)
+{
+  mb_status status;
+  do {
+    status = start_fetch(stmt, error);
+    stmt->lost = status == MB_ROW &&
+                 mb__spool_add(&stmt->spool, stmt->row, stmt->result.n_columns,
+                     &stmt->prefetch.bytes, error) != MB_OK;
+    stmt->prefetch.rows--;
+  } while (
+      status == MB_ROW && !stmt->lost && stmt->conn->away && wants_more(stmt));
+  return status;
+}
+
 /* The same for rows that are being read: what comes behind them comes when its
  * turn has come. */
 static mb_status ahead_step(mb_conn *conn, void *argument, mb_error *error)
@@ -389,19 +412,16 @@ static mb_status ahead_step(mb_conn *conn, void *argument, mb_error *error)
         mb__stmt_abandon(stmt);
       MB_TASK_LEAVE(stmt->at, stmt->spool == NULL ? MB_ERROR : MB_ROW);
     }
-    MB_TASK_AWAIT(stmt->at, status, conn, start_fetch(stmt, error));
+    MB_TASK_AWAIT(stmt->at, status, conn, fetch_some(stmt, error));
+    if (stmt->lost) {
+      drop_ahead(stmt);
+      MB_TASK_LEAVE(stmt->at, mb__out_of_memory(error));
+    }
     if (status == MB_ERROR && stmt->spool == NULL)
       MB_TASK_LEAVE(stmt->at, end_fetch(stmt, status, error));
-    if (status == MB_ROW) {
-      if (keep_ahead(stmt, error) != MB_OK)
-        MB_TASK_LEAVE(stmt->at, MB_ERROR);
-    } else {
+    if (status != MB_ROW)
       (void)keep_for_later(stmt, status, &stmt->prefetch.bytes, error);
-    }
-    stmt->prefetch.rows--;
-  } while (status == MB_ROW && stmt->prefetch.rows > 0 &&
-           stmt->prefetch.bytes < stmt->prefetch.bytes_max &&
-           mb__host.now_ns() < stmt->prefetch.until_ns);
+  } while (status == MB_ROW && wants_more(stmt));
   MB_TASK_END(stmt->at);
   return status == MB_ERROR ? MB_ROW : status;
 }
