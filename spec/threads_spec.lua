@@ -103,6 +103,8 @@ local batches = [[
 
   -- Whether the items are what the batches of the journal have made, in their order.
   local function check(x)
+    -- MySQL's serializable ones lock what they read, and those who write.
+    local isolation = x:capability().driver == "mysql" and "repeatable read" or "serializable"
     return x:transaction(function(tx)
       local model = {}
       for i = 1, accounts do model[i] = i end
@@ -112,7 +114,7 @@ local batches = [[
         assert(row.n == model[row.id], "an item is not as the batches have left it")
       end
       return #journal
-    end, { read_only = true, isolation = "serializable" })
+    end, { read_only = true, isolation = isolation })
   end
 
   local Step = commands.define("Step", function(self, tx)
@@ -208,7 +210,7 @@ local program = [[
     conn = db:connect()
     tx = conn:begin()
     tx:exec "insert into item (name) values ('lost')"
-    rows = db:query((endless:gsub("count%(%*%)", "i")))
+    rows = db:query((endless:gsub("count%(%*%)", "1")))
     rows:next()
   end
   require "moonbase.core".sleep(0.05)

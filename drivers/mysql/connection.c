@@ -138,12 +138,16 @@ int mq_await(mb_driver_conn *conn, int wanted)
 
 void mq_refresh_status(mb_driver_conn *conn)
 {
-  static const char sql[] = "do 0";
+  static const char look[] = "do 0";
+  static const char end[] = "rollback";
   const unsigned status = conn->db->server_status;
-  const bool may_be_open = (status & SERVER_STATUS_IN_TRANS) != 0 ||
-                           (status & SERVER_STATUS_AUTOCOMMIT) == 0;
-  if (conn->dead || !may_be_open)
+  const bool was_open = (status & SERVER_STATUS_IN_TRANS) != 0;
+  if (conn->dead || (!was_open && (status & SERVER_STATUS_AUTOCOMMIT) != 0))
     return;
-  if (mq_real_query(conn, sql, sizeof sql - 1) != 0)
+  if (mq_real_query(conn, look, sizeof look - 1) != 0)
     conn->dead = true;
+  /* Of a transaction that an error has ended MariaDB keeps the mode, and takes
+   * what comes next as part of one that is read only, until it is told. */
+  else if (was_open && (conn->db->server_status & SERVER_STATUS_IN_TRANS) == 0)
+    conn->dead = mq_real_query(conn, end, sizeof end - 1) != 0;
 }
