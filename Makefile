@@ -36,7 +36,7 @@ client_mysql = $(if $(MYSQL_DIR)$(MYSQL_INCDIR),,libmariadb-dev:libmariadb.pc)
 server_mysql = $(if $(MYSQL_BIN),,mariadb-server:/usr/sbin/mariadbd \
   galera-4:/usr/lib/galera/libgalera_smm.so rsync:rsync) openssl:openssl
 # Which databases a test runs on, and their servers.
-usual_databases := sqlite postgres
+usual_databases := sqlite postgres mysql
 databases = $(if $(filter-out run fuzz bench format docs,$(MAKECMDGOALS)), \
   $(or $(DB),$(DRIVERS),$(usual_databases)))
 packages_run = $(packages_compile) $(packages_$(LUA)) tzdata:/usr/share/zoneinfo/tzdata.zi
