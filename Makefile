@@ -14,6 +14,7 @@ PREFIX ?= /usr/local
 # MB_NEXT=…  the folder that test-next keeps Debian's unstable suite in
 # PG_BIN=…   the folder of PostgreSQL's programs, for another version than the newest
 # MYSQL_BIN=…  the folder of the programs of MariaDB or MySQL, for others than the system's
+# LOOPS=…    the event loops of test-loops, each with its Lua
 # SPECS=…    some of spec/**/*_spec.lua and spec/c/*_test.c
 # STRICT=1   warnings are errors
 # V=1        shows commands
@@ -315,12 +316,11 @@ test: drivers $(c_tests) $(foreach lua,$(LUAS),$(call tested,$(lua))) \
 test-all: ## the same on every Lua: 5.4, LuaJIT, 5.3, 5.1
 	$(submake) test LUAS="lua5.4 luajit lua5.3 lua5.1"
 
-# Lua, event loop.
-loops := lua5.4:cqueues lua5.4:luv luajit:cqueues luajit:luv luajit:copas
+LOOPS ?= lua5.4:cqueues lua5.4:luv luajit:cqueues luajit:luv luajit:copas
 loop_of = $(word 2,$(subst :, ,$(1)))
 lua_of = $(word 1,$(subst :, ,$(1)))
 test-loops: $(foreach lua,lua5.4 luajit,$(call tested,$(lua))) ## what every driver owes, in tasks of event loops
-	@lua5.4 spec/run.lua $(foreach one,$(loops),'$(call lua_of,$(one)) in \
+	@lua5.4 spec/run.lua $(foreach one,$(LOOPS),'$(call lua_of,$(one)) in \
 	  $(call loop_of,$(one)): MB_SCHEDULER=$(call loop_of,$(one)) \
 	  $(call with_build,$(call lua_of,$(one))) spec/support/tasks.lua \
 	  $(wildcard spec/conformance/*_spec.lua)')

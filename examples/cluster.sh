@@ -110,8 +110,10 @@ trap 'echo "line $LINENO failed; the nodes say:" >&2; tail -n 5 "$folder"/node*/
 for node in 1 2 3; do
   mkdir -p "$folder/node$node"
   [ ${#user[@]} -eq 0 ] || chown mysql: "$folder" "$folder/node$node"
-  make_data "$node" || make_data "$node"
+  mkdir -p "$folder/node$node/data"
+  [ ${#user[@]} -eq 0 ] || chown mysql: "$folder/node$node/data"
 done
+make_data 1 || make_data 1
 start 1 --wsrep-new-cluster
 await 1
 sql 1 "create database app character set utf8mb4; create user app@'%';

@@ -1,6 +1,7 @@
 --- A Galera cluster of three nodes, as examples/cluster.sh starts it.
 local guarded = require "spec.support.guarded"
 local shell = require "spec.support.shell"
+local now = require "moonbase.core".now
 
 local galera = {}
 
@@ -48,15 +49,6 @@ function Cluster:kill(number)
   shell.must("kill -KILL " .. self.nodes[number].pid)
 end
 
---- Stops a node in its tracks, and lets it go on.
-function Cluster:freeze(number)
-  shell.must("kill -STOP " .. self.nodes[number].pid)
-end
-
-function Cluster:thaw(number)
-  shell.must("kill -CONT " .. self.nodes[number].pid)
-end
-
 --- Starts a node that was killed, and waits until it takes part again.
 function Cluster:start(number)
   self.input:write("start ", number, "\n")
@@ -68,6 +60,16 @@ end
 function Cluster:sql(number, text)
   return shell.must(("mariadb --no-defaults -u root -S %s -N -B -e %s"):format(
     shell.quote(self.nodes[number].socket), shell.quote(text)))
+end
+
+--- Cuts a node off from the others, or connects it again; waits until it has noticed.
+function Cluster:isolate(number, is_cut)
+  self:sql(number, ("set global wsrep_provider_options = 'gmcast.isolate=%d'"):format(
+    is_cut and 1 or 0))
+  local state, start = is_cut and "OFF" or "ON", now()
+  repeat
+    assert(now() - start < 60, "the node did not notice")
+  until self:sql(number, "show status like 'wsrep_ready'"):find(state, 1, true)
 end
 
 --- Ends it and removes all of it.
