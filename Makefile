@@ -224,7 +224,8 @@ LIB := build/lib$(SUFFIX)
 version := $(shell sed -n 's/^\#define MB_VERSION "\(.*\)"/\1/p' src/moonbase.h)
 major := $(firstword $(subst ., ,$(version)))
 libraries := moonbase $(driver_modules:%=moonbase-%)
-headers := $(patsubst %,$(LIB)/include/moonbase/%.h,moonbase driver driver_module $(driver_modules))
+headers := $(patsubst %,$(LIB)/include/moonbase/%.h, \
+  moonbase driver driver_module driver_text $(driver_modules))
 shared := $(libraries:%=$(LIB)/lib%.so.$(major))
 archives := $(libraries:%=$(LIB)/lib%.a)
 

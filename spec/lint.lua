@@ -27,13 +27,14 @@ end
 local layers = {
   { "src/driver.h", {} },
   { "src/moonbase.h", { "src/driver.h" } },
+  { "src/driver_text.h", { "src/driver.h" } },
   { "src/driver_module.h", { "src/driver.h", "lua" } },
-  { "src/core/", { "src/core/", "src/moonbase.h", "src/driver.h" } },
+  { "src/core/", { "src/core/", "src/moonbase.h", "src/driver.h", "src/driver_text.h" } },
   { "src/lua/compat.h", { "lua" } },
   { "src/lua/", { "src/lua/binding.h", "src/lua/functions.h", "src/lua/lease.h",
     "src/lua/observe.h", "src/lua/run.h", "src/lua/compat.h", "src/moonbase.h", "lua" } },
   { "drivers/([^/]+)/module.c", { "drivers/%1/", "src/driver_module.h" } },
-  { "drivers/([^/]+)/", { "drivers/%1/", "src/driver.h", "%1" } },
+  { "drivers/([^/]+)/", { "drivers/%1/", "src/driver.h", "src/driver_text.h", "%1" } },
 }
 
 local libraries = {

@@ -334,6 +334,10 @@ typedef struct mb_host {
    * at the deadline of op->wait.  A call that has to end meanwhile is ended by
    * cancel; at last its socket, shut down, is ready. */
   unsigned (*await)(mb_op *op);
+
+  /* The file of the authorities that this system trusts, in PEM: that of
+   * SSL_CERT_FILE, or where systems keep it.  NULL: none is found. */
+  const char *(*authorities)(void);
 } mb_host;
 
 /* True when an operation has to end: told so, or past its deadline. */

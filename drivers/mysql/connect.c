@@ -53,7 +53,7 @@ static void set_options(MYSQL *db, const mb_driver_connector *connector,
   if (connector->get_server_public_key)
     (void)mysql_options(db, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &yes);
 #endif
-  mq_set_tls(db, &connector->files, place);
+  mq_set_tls(db, connector, place);
 }
 
 /* Without the key that was named the libraries would ask whoever answers for

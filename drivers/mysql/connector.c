@@ -1,6 +1,7 @@
 /*
  * connector.c: from options to what the library is told.
  */
+#include "../../src/driver_text.h"
 #include "mysql.h"
 
 #include <stdio.h>
@@ -39,15 +40,6 @@ const mb_option_spec mq_options[] = {
     {NULL, MB_OPTION_TEXT, NULL},
 };
 
-const char *mq_find_option(const mb_option *options, size_t n, const char *name)
-{
-  const char *value = NULL;
-  for (size_t i = 0; i < n; i++)
-    if (strcmp(options[i].name, name) == 0)
-      value = options[i].value;
-  return value;
-}
-
 const char *mq_keep_text(
     mb_driver_connector *connector, const char *text, size_t size)
 {
@@ -61,13 +53,13 @@ const char *mq_keep_text(
 static const char *keep_option(mb_driver_connector *connector,
     const mb_option *options, size_t n, const char *name)
 {
-  const char *value = mq_find_option(options, n, name);
+  const char *value = mb_option_value(options, n, name);
   return value != NULL ? mq_keep_text(connector, value, strlen(value)) : NULL;
 }
 
 static bool is_true(const mb_option *options, size_t n, const char *name)
 {
-  const char *value = mq_find_option(options, n, name);
+  const char *value = mb_option_value(options, n, name);
   return value != NULL && strcmp(value, "true") == 0;
 }
 
@@ -108,9 +100,9 @@ static mb_status write_settings(mb_driver_connector *connector,
   static const char letters[] = "abcdefghijklmnopqrstuvwxyz"
                                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_, ";
   const mb_host *host = connector->host;
-  const char *mode = mq_find_option(options, n, "sql_mode");
-  const char *zone = mq_find_option(options, n, "time_zone");
-  const char *wait = mq_find_option(options, n, "wsrep_sync_wait");
+  const char *mode = mb_option_value(options, n, "sql_mode");
+  const char *zone = mb_option_value(options, n, "time_zone");
+  const char *wait = mb_option_value(options, n, "wsrep_sync_wait");
   if (zone == NULL)
     zone = "UTC";
   if (!read_zone(connector, zone))

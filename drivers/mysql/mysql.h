@@ -216,15 +216,14 @@ void mq_keep_connector(mb_driver_connector *connector);
 /* Copies a text into the connector's memory, which was made large enough. */
 const char *mq_keep_text(
     mb_driver_connector *connector, const char *text, size_t size);
-const char *mq_find_option(
-    const mb_option *options, size_t n, const char *name);
 
 mb_status mq_read_places(mb_driver_connector *connector,
     const mb_option *options, size_t n, mb_error *error);
 bool mq_is_local(const mq_place *place);
 
 /* Asks the library for what the place wants. */
-void mq_set_tls(MYSQL *db, const mq_tls_files *files, const mq_place *place);
+void mq_set_tls(
+    MYSQL *db, const mb_driver_connector *connector, const mq_place *place);
 /* Has the session's calls wait outside of TLS's library; answers db. */
 MYSQL *mq_let_wait(MYSQL *db);
 /* Whether what is there is what the place wants. */

@@ -1,4 +1,5 @@
 /* place.c: where servers may be: lists of hosts and ports, or a socket. */
+#include "../../src/driver_text.h"
 #include "mysql.h"
 
 #include <stdlib.h>
@@ -85,10 +86,10 @@ mb_status mq_read_places(mb_driver_connector *connector,
     const mb_option *options, size_t n, mb_error *error)
 {
   const mb_host *host = connector->host;
-  const char *names = mq_find_option(options, n, "host");
-  const char *ports = mq_find_option(options, n, "port");
-  const char *socket = mq_find_option(options, n, "socket");
-  const char *tls = mq_find_option(options, n, "tls");
+  const char *names = mb_option_value(options, n, "host");
+  const char *ports = mb_option_value(options, n, "port");
+  const char *socket = mb_option_value(options, n, "socket");
+  const char *tls = mb_option_value(options, n, "tls");
   names = names != NULL ? names : "";
   ports = ports != NULL ? ports : "";
   const size_t n_names = count(names);

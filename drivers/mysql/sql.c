@@ -4,32 +4,13 @@
  * It errs to one side only: what is called a plain read is one, as far as the
  * functions that it calls are not writing; all else counts as a write.
  */
+#include "../../src/driver_text.h"
 #include "mysql.h"
 
 #include <string.h>
 
 /* Longer texts are taken for what is worst. */
 #define LONG_TEXT 1000000
-
-static bool is_letter(char byte)
-{
-  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-         (byte >= '0' && byte <= '9') || byte == '_' || (byte & 0x80) != 0;
-}
-
-static char lower(char byte)
-{
-  return byte >= 'A' && byte <= 'Z' ? (char)(byte - 'A' + 'a') : byte;
-}
-
-/* Whether the text has a word at a place, whatever its letters' case. */
-static bool has_word(const char *at, const char *end, const char *word)
-{
-  for (; *word != '\0'; at++, word++)
-    if (at == end || lower(*at) != *word)
-      return false;
-  return true;
-}
 
 static bool is_blank(char byte)
 {
@@ -75,48 +56,6 @@ static const char *skip_blank(const char *at, const char *end, bool brackets)
   return at;
 }
 
-/* Whether one of the words, each with a space behind it, stands anywhere: also
- * as a part of a longer word, or inside a text. */
-static bool has_any(const char *at, const char *end, const char *words)
-{
-  char word[24];
-  while (*words != '\0') {
-    const size_t size = strcspn(words, " ");
-    memcpy(word, words, size);
-    word[size] = '\0';
-    for (const char *place = at; place < end; place++)
-      if (lower(*place) == word[0] && has_word(place, end, word))
-        return true;
-    words += size + (words[size] == ' ');
-  }
-  return false;
-}
-
-/* Whether it is one of the words. */
-static bool is_one_of(const char *words, const char *word)
-{
-  const size_t size = strlen(word);
-  while (*words != '\0') {
-    const size_t length = strcspn(words, " ");
-    if (length == size && memcmp(words, word, size) == 0)
-      return true;
-    words += length + (words[length] == ' ');
-  }
-  return false;
-}
-
-/* The first word in small letters; cut where it is longer than any that
- * matters. */
-static void read_word(const char *at, const char *end, char *out, size_t room)
-{
-  size_t length = 0;
-  while (at + length < end && is_letter(at[length]) && length + 1 < room) {
-    out[length] = lower(at[length]);
-    length++;
-  }
-  out[length] = '\0';
-}
-
 static void judge_words(
     const char *at, const char *end, const char *first, mq_judgement *judgement)
 {
@@ -127,24 +66,26 @@ static void judge_words(
   static const char in_text[] = "show explain describe desc analyze check help "
                                 "checksum optimize repair call execute with "
                                 "select values table";
-  const bool read = is_one_of(reading, first) &&
-                    !has_any(at, end, "insert update delete replace into") &&
-                    !has_any(at, end, "for lock nextval analyze :=");
+  const bool read =
+      mb_word_is_one_of(reading, first) &&
+      !mb_word_occurs(at, end, "insert update delete replace into") &&
+      !mb_word_occurs(at, end, "for lock nextval analyze :=");
   judgement->reads_only = read;
-  judgement->inserts = is_one_of("insert replace", first);
+  judgement->inserts = mb_word_is_one_of("insert replace", first);
   judgement->writes_rows =
-      is_one_of("insert replace update delete load", first);
+      mb_word_is_one_of("insert replace update delete load", first);
   judgement->gives_rows =
-      judgement->writes_rows && has_any(at, end, "returning");
-  judgement->changes_session =
-      is_one_of("set use lock unlock prepare deallocate call begin", first);
+      judgement->writes_rows && mb_word_occurs(at, end, "returning");
+  judgement->changes_session = mb_word_is_one_of(
+      "set use lock unlock prepare deallocate call begin", first);
   judgement->sets_mode =
-      strcmp(first, "set") == 0 && has_any(at, end, "sql_mode");
+      strcmp(first, "set") == 0 && mb_word_occurs(at, end, "sql_mode");
   judgement->is_plain =
       memchr(at, '?', (size_t)(end - at)) == NULL && first[0] != '\0' &&
       !judgement->gives_rows &&
-      (!is_one_of(in_text, first) ||
-          is_one_of("show check checksum optimize repair analyze help", first));
+      (!mb_word_is_one_of(in_text, first) ||
+          mb_word_is_one_of(
+              "show check checksum optimize repair analyze help", first));
 }
 
 mq_judgement mq_judge(const char *sql, size_t size)
@@ -154,7 +95,7 @@ mq_judgement mq_judge(const char *sql, size_t size)
   const char *at = skip_blank(sql, end, false);
   mq_judgement judgement = {.empty = at == end, .changes_session = true};
   at = skip_blank(at, end, true);
-  read_word(at, end, first, sizeof first);
+  mb_word_read(at, end, first, sizeof first);
   if (size <= LONG_TEXT)
     judge_words(at, end, first, &judgement);
   return judgement;
@@ -177,8 +118,8 @@ static const char *skip_quoted(
  * letter. */
 static const char *next_token(const char *at, const char *end, bool backslashes)
 {
-  if (at < end && is_letter(*at))
-    while (at < end && is_letter(*at))
+  if (at < end && mb_word_is_letter(*at))
+    while (at < end && mb_word_is_letter(*at))
       at++;
   else if (at < end && memchr("'\"`", *at, 3) != NULL)
     at = skip_quoted(at, end, backslashes);
@@ -196,7 +137,8 @@ static const char *next_token(const char *at, const char *end, bool backslashes)
 static bool is_word(const char *at, const char *end, const char *word)
 {
   const char *behind = at + strlen(word);
-  return has_word(at, end, word) && (behind >= end || !is_letter(*behind));
+  return mb_word_begins(at, end, word) &&
+         (behind >= end || !mb_word_is_letter(*behind));
 }
 
 /* Statements that may have others inside, with semicolons of their own. */

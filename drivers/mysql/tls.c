@@ -8,35 +8,8 @@
 
 #include <fcntl.h>
 
-#include <stdlib.h>
-#include <unistd.h>
-
 /* Of Connector/C: the server wants a method that it was not allowed. */
 #define METHOD_NOT_ALLOWED 5010
-
-/* Where the systems of this world keep the authorities that they trust. */
-static const char *const bundles[] = {
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/usr/local/share/certs/ca-root-nss.crt",
-};
-
-static bool is_file(const char *path)
-{
-  return path != NULL && path[0] != '\0' && access(path, R_OK) == 0;
-}
-
-static const char *find_authorities(void)
-{
-  const char *bundle = getenv("SSL_CERT_FILE");
-  for (size_t i = 0; i < sizeof bundles / sizeof bundles[0]; i++)
-    if (!is_file(bundle))
-      bundle = bundles[i];
-  return is_file(bundle) ? bundle : NULL;
-}
 
 static void set(MYSQL *db, enum mysql_option option, const char *value)
 {
@@ -65,15 +38,17 @@ static void set_mode(MYSQL *db, enum mq_tls tls)
 #endif
 }
 
-void mq_set_tls(MYSQL *db, const mq_tls_files *files, const mq_place *place)
+void mq_set_tls(
+    MYSQL *db, const mb_driver_connector *connector, const mq_place *place)
 {
+  const mq_tls_files *files = &connector->files;
   const char *ca = files->ca;
   if (place->tls == MQ_TLS_OFF || place->host == NULL) {
     set_mode(db, place->tls);
     return;
   }
   if (ca == NULL && files->ca_path == NULL && place->tls == MQ_TLS_VERIFY)
-    ca = find_authorities();
+    ca = connector->host->authorities();
   set(db, MYSQL_OPT_SSL_CA, ca);
   set(db, MYSQL_OPT_SSL_CAPATH, files->ca_path);
   set(db, MYSQL_OPT_SSL_CERT, files->cert);

@@ -5,6 +5,7 @@
  * its defaults.  It is asked for that once, by an attempt that it refuses
  * before it opens a socket, so that the hosts are known.
  */
+#include "../../src/driver_text.h"
 #include "postgres.h"
 
 #include <stdio.h>
@@ -87,25 +88,6 @@ static const struct {
     {"off", "disable"},
 };
 
-/* Where the systems of this world keep the authorities that they trust. */
-static const char *const bundles[] = {
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/usr/local/share/certs/ca-root-nss.crt",
-};
-
-static const char *find(const mb_option *options, size_t n, const char *name)
-{
-  const char *value = NULL;
-  for (size_t i = 0; i < n; i++)
-    if (strcmp(options[i].name, name) == 0)
-      value = options[i].value;
-  return value;
-}
-
 const char *pg_keep_text(
     mb_driver_connector *connector, const char *text, size_t size)
 {
@@ -172,14 +154,15 @@ static mb_status tell_given(mb_driver_connector *connector,
     if (tell_copy(connector, options[i].name, options[i].value, error) != MB_OK)
       return MB_ERROR;
   }
-  const char *database = find(options, n, "database");
+  const char *database = mb_option_value(options, n, "database");
   if (database != NULL && database[0] != '\0' &&
       tell_copy(connector, "dbname", database, error) != MB_OK)
     return MB_ERROR;
   tell(connector, "client_encoding", "UTF8");
   tell(connector, "fallback_application_name", "moonbase");
   /* Tickets of Kerberos are no reason to go another way than was asked for. */
-  if (find(options, n, "gssencmode") == NULL && is_known(known, "gssencmode"))
+  if (mb_option_value(options, n, "gssencmode") == NULL &&
+      is_known(known, "gssencmode"))
     tell(connector, "gssencmode", "disable");
   return MB_OK;
 }
@@ -204,7 +187,7 @@ static PQconninfoOption *resolve(mb_driver_connector *connector,
   const mb_host *host = connector->host;
   const size_t told = connector->n;
   for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-    const char *value = find(options, n, places[i]);
+    const char *value = mb_option_value(options, n, places[i]);
     if (value != NULL)
       tell(connector, places[i], value);
   }
@@ -258,20 +241,17 @@ static mb_status find_authorities(mb_driver_connector *connector,
 {
   if (value_of(info, "sslrootcert")[0] != '\0' || has_own_root())
     return MB_OK;
-  const char *bundle = getenv("SSL_CERT_FILE");
-  for (size_t i = 0; i < sizeof bundles / sizeof bundles[0]; i++)
-    if (!is_file(bundle))
-      bundle = bundles[i];
-  return is_file(bundle) ? tell_copy(connector, "sslrootcert", bundle, error)
-                         : MB_OK;
+  const char *bundle = connector->host->authorities();
+  return bundle != NULL ? tell_copy(connector, "sslrootcert", bundle, error)
+                        : MB_OK;
 }
 
 static mb_status settle_tls(mb_driver_connector *connector,
     const mb_option *options, size_t n, const PQconninfoOption *info,
     mb_error *error)
 {
-  const char *tls = find(options, n, "tls");
-  const char *given = find(options, n, "sslmode");
+  const char *tls = mb_option_value(options, n, "tls");
+  const char *given = mb_option_value(options, n, "sslmode");
   const char *mode = given;
   for (size_t i = 0; tls != NULL && i < sizeof tls_words / sizeof tls_words[0];
        i++)
@@ -332,9 +312,9 @@ static mb_status write_url(mb_driver_connector *connector, const char *user,
 static mb_status keep_own(mb_driver_connector *connector,
     const mb_option *options, size_t n, mb_error *error)
 {
-  const char *password = find(options, n, "password");
-  const char *zone = find(options, n, "time_zone");
-  const char *cache = find(options, n, "statement_cache");
+  const char *password = mb_option_value(options, n, "password");
+  const char *zone = mb_option_value(options, n, "time_zone");
+  const char *cache = mb_option_value(options, n, "statement_cache");
   if (zone == NULL)
     zone = "UTC";
   connector->time_zone = pg_keep_text(connector, zone, strlen(zone));

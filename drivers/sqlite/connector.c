@@ -4,6 +4,7 @@
  * The parameters of SQLite's own URIs are options here; when one is given the
  * path is written as such a URI, else it goes to SQLite as it is.
  */
+#include "../../src/driver_text.h"
 #include "sqlite.h"
 
 #include <stdio.h>
@@ -32,19 +33,10 @@ static bool is_uri_parameter(const char *name)
          strcmp(name, "extensions") != 0;
 }
 
-static const char *find(const mb_option *options, size_t n, const char *name)
-{
-  const char *value = NULL;
-  for (size_t i = 0; i < n; i++)
-    if (strcmp(options[i].name, name) == 0)
-      value = options[i].value;
-  return value;
-}
-
 static bool is(
     const mb_option *options, size_t n, const char *name, const char *wanted)
 {
-  const char *value = find(options, n, name);
+  const char *value = mb_option_value(options, n, name);
   return value != NULL && strcmp(value, wanted) == 0;
 }
 
@@ -134,7 +126,7 @@ static mb_status fill(mb_driver_connector *connector, const mb_option *options,
     size_t n, mb_error *error)
 {
   const mb_host *host = connector->host;
-  const char *path = find(options, n, "path");
+  const char *path = mb_option_value(options, n, "path");
   const size_t size = size_of_texts(options, n);
   connector->memory = host->allocate(4 * size);
   if (connector->memory == NULL)
@@ -174,7 +166,7 @@ mb_status sl_open_connector(const mb_host *host, const mb_option *options,
     return host->fail(error, MB_UNSUPPORTED,
         "SQLite 3.40 or a later one is needed, and this is %s",
         sqlite3_libversion());
-  if (find(options, n, "path") == NULL)
+  if (mb_option_value(options, n, "path") == NULL)
     return host->fail(error, MB_CONNECTOR_VALIDATION,
         "path: missing; write sqlite:FILE, or sqlite::memory:");
   mb_driver_connector *connector = host->allocate(sizeof *connector);

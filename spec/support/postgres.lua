@@ -119,6 +119,16 @@ local function fail(server, what, output)
     server:log():sub(-2000)), 0)
 end
 
+-- Whether a process is there; one that has ended stays in the table for a while where
+-- nobody asks for it.
+local function runs(pid)
+  local file = io.open("/proc/" .. pid .. "/stat")
+  if not file then return false end
+  local state = (file:read "*a" or ""):match "^%d+ %b() (%a)"
+  file:close()
+  return state ~= nil and state ~= "Z"
+end
+
 --- Starts it, and waits until it takes connections.
 function Server:start()
   for _ = 1, 20 do
@@ -137,6 +147,11 @@ function Server:start()
     shell.must "sleep 0.1"
   end
   fail(self, "did not start", "")
+end
+
+--- Starts it where a case has left it dead.
+function Server:revive()
+  if not files.exists(self.data .. "/postmaster.pid") or not runs(self:pid()) then self:start() end
 end
 
 --- Stops it: "smart" waits for all clients, "fast" ends their sessions, "immediate" is as a
@@ -176,16 +191,6 @@ function Server:processes()
     end
   end
   return list
-end
-
--- Whether a process is there; one that has ended stays in the table for a while where
--- nobody asks for it.
-local function runs(pid)
-  local file = io.open("/proc/" .. pid .. "/stat")
-  if not file then return false end
-  local state = (file:read "*a" or ""):match "^%d+ %b() (%a)"
-  file:close()
-  return state ~= nil and state ~= "Z"
 end
 
 --- Kills the main process, and waits for the others, which end by themselves.

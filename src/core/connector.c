@@ -7,6 +7,7 @@
  */
 #include "connector.h"
 
+#include "../driver_text.h"
 #include "host.h"
 #include "suggest.h"
 #include "url.h"
@@ -370,14 +371,6 @@ static mb_status take_option(mb__connector *connector, const char *name,
 
 /* --- Opening ------------------------------------------------------------ */
 
-static bool is_given(const mb_option *options, size_t n, const char *name)
-{
-  for (size_t i = 0; i < n; i++)
-    if (strcmp(options[i].name, name) == 0)
-      return true;
-  return false;
-}
-
 /* Whether the driver's URLs name a path, as sqlite:app.db. */
 static bool has_paths(const mb_driver *driver)
 {
@@ -406,12 +399,13 @@ static mb_status take_url(mb__connector *connector, const mb__url *url,
       {has_paths(connector->driver) ? "path" : "database", url->path},
   };
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
-    if (parts[i].value != NULL && !is_given(options, n, parts[i].name) &&
+    if (parts[i].value != NULL &&
+        mb_option_value(options, n, parts[i].name) == NULL &&
         take_option(connector, parts[i].name, parts[i].value, 0, error) !=
             MB_OK)
       return MB_ERROR;
   for (size_t i = 0; i < url->n_params; i++)
-    if (!is_given(options, n, url->params[i].name) &&
+    if (mb_option_value(options, n, url->params[i].name) == NULL &&
         take_option(connector, url->params[i].name, url->params[i].value, i + 1,
             error) != MB_OK)
       return MB_ERROR;

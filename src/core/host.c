@@ -1,4 +1,5 @@
-/* host.c: memory, time and the writing of errors, behind one table. */
+/* host.c: memory, time, the writing of errors and what the system has, behind
+ * one table. */
 #include "host.h"
 
 #include "../moonbase.h"
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NS_PER_SECOND 1000000000
 
@@ -32,6 +34,28 @@ static void sleep_for_ns(int64_t duration_ns)
     (void)mb__fiber_poll(NULL, 0, mb__host.now_ns() + duration_ns);
   else
     (void)nanosleep(&wanted, NULL); /* a signal may end it early */
+}
+
+static bool is_file(const char *path)
+{
+  return path != NULL && path[0] != '\0' && access(path, R_OK) == 0;
+}
+
+static const char *find_authorities(void)
+{
+  static const char *const bundles[] = {
+      "/etc/ssl/certs/ca-certificates.crt",
+      "/etc/pki/tls/certs/ca-bundle.crt",
+      "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+      "/etc/ssl/ca-bundle.pem",
+      "/etc/ssl/cert.pem",
+      "/usr/local/share/certs/ca-root-nss.crt",
+  };
+  const char *bundle = getenv("SSL_CERT_FILE");
+  for (size_t i = 0; i < sizeof bundles / sizeof bundles[0]; i++)
+    if (!is_file(bundle))
+      bundle = bundles[i];
+  return is_file(bundle) ? bundle : NULL;
 }
 
 size_t mb__utf8_cut(const char *text, size_t size, size_t limit)
@@ -118,6 +142,7 @@ mb_host mb__host = {
     .event = mb__conn_event,
     .make_way = mb__conn_make_way,
     .await = mb__conn_await,
+    .authorities = find_authorities,
 };
 
 void mb_set_allocator(void *(*allocate)(size_t),
