@@ -194,7 +194,7 @@ static bool ask_server(mb_driver_cancel *handle, int64_t deadline_ns)
   (void)snprintf(sql, sizeof sql, "kill query %llu", (unsigned long long)id);
   const bool asked = is_server(db, server) &&
                      mysql_real_query(db, sql, (unsigned long)strlen(sql)) == 0;
-  mysql_close(db);
+  mq_hang_up(db);
   return asked;
 }
 

@@ -1,6 +1,6 @@
 /*
  * client.h: the client library, which is MariaDB's Connector/C or Oracle's
- * libmysqlclient, and all that differs between them but TLS (tls.c).
+ * libmysqlclient, and all that differs between them but options of TLS (tls.c).
  */
 #ifndef MB_DRIVERS_MYSQL_CLIENT_H
 #define MB_DRIVERS_MYSQL_CLIENT_H
@@ -35,6 +35,30 @@ typedef bool mq_bool;
 #define MQ_CHARSET_BINARY 63
 /* Further results follow. */
 #define MQ_STATUS_MORE 8u
+
+#if MQ_LIBMARIADB
+/* Of OpenSSL, where the library is built with it. */
+extern void ERR_clear_error(void) __attribute__((weak));
+#endif
+
+/* OpenSSL keeps its errors in a list of the thread, and Connector/C takes what
+ * somebody else has left there, as the end of a session that was lost, for the
+ * reason why it has to wait.  So the list is emptied before each call that may
+ * have to. */
+static inline void mq_forget_tls_errors(void)
+{
+#if MQ_LIBMARIADB
+  if (ERR_clear_error != NULL)
+    ERR_clear_error();
+#endif
+}
+
+/* Leaves no errors to others, either. */
+static inline void mq_hang_up(MYSQL *db)
+{
+  mysql_close(db);
+  mq_forget_tls_errors();
+}
 
 static inline int mq_socket(MYSQL *db)
 {

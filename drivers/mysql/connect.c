@@ -101,6 +101,7 @@ static MYSQL *dial(attempt *one, mb_error *error)
   set_options(db, connector, place, one->seconds, one->bound_all);
   if (one->is_careful)
     mq_be_careful(db);
+  mq_forget_tls_errors();
   if (mysql_real_connect(db, place->host, connector->user, one->password,
           connector->database, place->port, place->socket,
           CLIENT_FOUND_ROWS | CLIENT_MULTI_RESULTS) == NULL)
@@ -111,7 +112,7 @@ static MYSQL *dial(attempt *one, mb_error *error)
     return mq_let_wait(db);
   one->held_back = one->is_careful && mq_was_careful(db);
   one->server_has_tls = (db->server_capabilities & CLIENT_SSL) != 0;
-  mysql_close(db);
+  mq_hang_up(db);
   return NULL;
 }
 
@@ -162,6 +163,7 @@ static mb_status ask_server(
   (void)snprintf(
       conn->server_version, sizeof conn->server_version, "%s", row[3]);
   conn->is_mariadb = strstr(row[3], "MariaDB") != NULL;
+  conn->has_tls = mysql_get_ssl_cipher(conn->db) != NULL;
   mq_fill_capability(conn, row[2]);
   const bool kept =
       mq_set_cancel_session(conn->cancel, place, mq_socket(conn->db),
@@ -208,7 +210,7 @@ static mb_status try_place(mb_driver_conn *conn, const mq_place *place,
       ask_server(conn, place, error) == MB_OK &&
       check_node(conn, error) == MB_OK)
     return MB_OK;
-  mysql_close(conn->db);
+  mq_hang_up(conn->db);
   conn->db = NULL;
   conn->dead = false;
   /* There was no connection that could be lost. */

@@ -12,7 +12,7 @@ void mq_close(mb_driver_conn *conn, int64_t deadline_ns)
   /* The library sends a good-bye and waits for nobody. */
   (void)deadline_ns;
   if (conn->db != NULL)
-    mysql_close(conn->db);
+    mq_hang_up(conn->db);
   mq_end_cancel(conn->cancel, false);
   host->release(conn);
 }
@@ -128,6 +128,7 @@ int mq_await(mb_driver_conn *conn, int wanted)
     wait->deadline_ns = host->now_ns() +
                         (int64_t)mysql_get_timeout_value_ms(conn->db) * 1000000;
   const unsigned ready = host->await(conn->loop);
+  mq_forget_tls_errors();
   return ready == 0
              ? MYSQL_WAIT_TIMEOUT
              : (ready & MB_READABLE_FD ? wanted & ~MYSQL_WAIT_WRITE : 0) |

@@ -77,6 +77,7 @@ struct mb_driver_conn {
   char server_version[80];
   mb_driver_stmt *stmts; /* all of them */
   bool dead;
+  bool has_tls;
   bool is_mariadb;
   bool has_arrays;
   bool names_row; /* the server tells the row that failed */
@@ -264,6 +265,8 @@ MYSQL_RES *mq_ask(mb_driver_conn *conn, const char *sql, MYSQL_ROW *row);
 static inline void mq_enter(mb_driver_conn *conn, mb_op *op)
 {
   conn->loop = MQ_LIBMARIADB && op->in_loop ? op : NULL;
+  if (conn->has_tls)
+    mq_forget_tls_errors();
 }
 /* What the session says about its transaction is known again after an error,
  * which does not tell it. */

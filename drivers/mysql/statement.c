@@ -193,5 +193,6 @@ void mq_free_statement(mb_driver_stmt *stmt)
 void mq_close_statement(mb_driver_stmt *stmt)
 {
   stmt->conn->loop = NULL;
+  mq_forget_tls_errors();
   mq_free_statement(stmt);
 }

@@ -182,19 +182,23 @@ void sl_want_wal(mb_driver_conn *conn)
 {
   if (conn->wal != SL_WAL_WANTED)
     return;
-  conn->wal = SL_WAL_SETTLED;
-  /* SQLite does not call the busy handler for this lock.  Somebody who keeps
-   * the file open for long keeps its mode, too. */
-  for (int i = 0; i < WAL_TRIES; i++) {
-    const int code = run(conn, "pragma journal_mode = wal", NULL, 0);
-    if (code == SQLITE_NOMEM)
-      conn->wal = SL_WAL_WANTED; /* by the next write */
-    if (code != SQLITE_BUSY)
+  const int64_t usual_ns = conn->busy_timeout_ns;
+  int code = SQLITE_BUSY;
+  /* SQLite calls the busy handler for some of the locks that it needs and not
+   * for others, so the tries are the wait.  Whoever reads or writes for longer
+   * keeps the journal until the next write, and the time to wait for a lock is
+   * left to this one. */
+  conn->busy_timeout_ns = 0;
+  for (int i = 0; code == SQLITE_BUSY && i < WAL_TRIES; i++) {
+    if (i > 0 && mb_op_stopped(conn->host, conn->op))
       break;
-    if (mb_op_stopped(conn->host, conn->op))
-      break;
-    conn->host->sleep_ns(NS_PER_MS);
+    if (i > 0)
+      conn->host->sleep_ns(NS_PER_MS);
+    code = run(conn, "pragma journal_mode = wal", NULL, 0);
   }
+  conn->busy_timeout_ns = usual_ns;
+  conn->wal = code == SQLITE_NOMEM || code == SQLITE_BUSY ? SL_WAL_WANTED
+                                                          : SL_WAL_SETTLED;
 }
 
 /* --- Opening ------------------------------------------------------------ */

@@ -314,6 +314,16 @@ describe("A connection to MySQL", function()
       refused("PermissionError", nil, server:tcp_url(nil, given))
     end)
 
+    it("is none the worse for one that was lost before", function()
+      local lost = open(server:tcp_url(nil, { tls = "require" })):connect()
+      server:sql("kill connection " .. lost:query_value "select connection_id()")
+      expect.raised("ConnectionLostError", nil, lost.exec, lost, "select 1")
+      lost:close()
+      local db = open(server:tcp_url(nil, { tls = "require" }))
+      -- The answer is waited for.
+      assert.equal(0, db:query_value "select sleep(0.05)")
+    end)
+
     it("is cancelled over TLS too", function()
       local db = open(server:tcp_url(nil, { tls = "require" }))
       local conn = db:connect()

@@ -259,12 +259,16 @@ describe("A SQLite file", function()
     local tx = reader:begin { read_only = true }
     assert.equal(1000, tx:query_value "select count(*) from t")
     local db = open(path, { pragma = "busy_timeout = 200" })
-    -- The lock that the log needs cannot be had, and neither can the one for the write.
+    -- The lock that the log needs cannot be had, and neither can the one for the write: that is
+    -- waited for once.
+    local start = now()
     local err = expect.raised("TimeoutError", "locked", db.exec, db, "delete from t where i = 1")
+    assert.is_true(now() - start < 2)
     assert.equal("SQLITE_BUSY", err.code)
     assert.is_true(err.retryable)
     tx:rollback()
     assert.equal(1, (db:exec "delete from t where i = 2"))
+    assert.equal("wal", db:query_value "pragma journal_mode")
     db:close()
     reader:close()
   end)
