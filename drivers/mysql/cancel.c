@@ -75,9 +75,7 @@ void mq_release_cancel(mb_driver_cancel *handle)
   if (handle->fd >= 0)
     (void)close(handle->fd);
   (void)pthread_mutex_destroy(&handle->lock);
-  /* Through a volatile pointer, so that it is not optimised away. */
-  for (volatile char *byte = handle->password; *byte != '\0'; byte++)
-    *byte = '\0';
+  mq_wipe(handle->password);
   mq_close_connector(handle->connector);
   host->release(handle->password);
   host->release(handle);

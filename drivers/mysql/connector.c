@@ -241,8 +241,7 @@ void mq_keep_connector(mb_driver_connector *connector)
   (void)atomic_fetch_add(&connector->refs, 1);
 }
 
-/* Secrets do not stay behind in memory that is used again. */
-static void wipe(const char *text)
+void mq_wipe(const char *text)
 {
   /* Through a volatile pointer, so that it is not optimised away. */
   volatile char *byte = (char *)text;
@@ -255,8 +254,8 @@ void mq_close_connector(mb_driver_connector *connector)
   const mb_host *host = connector->host;
   if (atomic_fetch_sub(&connector->refs, 1) != 1)
     return;
-  wipe(connector->password);
-  wipe(connector->files.passphrase);
+  mq_wipe(connector->password);
+  mq_wipe(connector->files.passphrase);
   host->release(connector->places);
   host->release(connector->memory);
   host->release(connector);

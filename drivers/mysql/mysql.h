@@ -214,6 +214,8 @@ mb_status mq_open_connector(const mb_host *host, const mb_option *options,
     mb_error *error);
 void mq_close_connector(mb_driver_connector *connector);
 void mq_keep_connector(mb_driver_connector *connector);
+/* Secrets do not stay behind in memory that is used again. */
+void mq_wipe(const char *text);
 /* Copies a text into the connector's memory, which was made large enough. */
 const char *mq_keep_text(
     mb_driver_connector *connector, const char *text, size_t size);
@@ -379,6 +381,13 @@ mb_status mq_bind_columns(mb_driver_stmt *stmt, mb_error *error);
 void mq_shrink_slots(mb_driver_stmt *stmt);
 void mq_free_columns(mb_driver_stmt *stmt);
 
+static inline void mq_give_bytes(
+    mb_value *out, mb_tag tag, const char *data, size_t size)
+{
+  out->tag = tag;
+  out->as.bytes.data = data;
+  out->as.bytes.size = size;
+}
 /* Reads the row that was fetched last. */
 mb_status mq_read_row(mb_driver_stmt *stmt, mb_value *row, mb_error *error);
 mb_status mq_read_text_row(

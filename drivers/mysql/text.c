@@ -4,13 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void give_bytes(mb_value *out, mb_tag tag, const char *data, size_t size)
-{
-  out->tag = tag;
-  out->as.bytes.data = data;
-  out->as.bytes.size = size;
-}
-
 static void give_integer(const mq_slot *slot, const char *text, mb_value *out)
 {
   out->tag = MB_INT64;
@@ -69,16 +62,16 @@ static void read_text(
     give_bits(slot, text, size, out);
     break;
   case MQ_DATE:
-    give_bytes(out, MB_DATE, text, size);
+    mq_give_bytes(out, MB_DATE, text, size);
     break;
   case MQ_TIME:
-    give_bytes(out, MB_TIME, text, trim(text, size));
+    mq_give_bytes(out, MB_TIME, text, trim(text, size));
     break;
   case MQ_DATETIME:
-    give_bytes(out, MB_TIMESTAMP, text, trim(text, size));
+    mq_give_bytes(out, MB_TIMESTAMP, text, trim(text, size));
     break;
   case MQ_BYTES:
-    give_bytes(out, slot->tag, text, size);
+    mq_give_bytes(out, slot->tag, text, size);
   }
 }
 

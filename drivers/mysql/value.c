@@ -3,13 +3,6 @@
 
 #include <string.h>
 
-static void give_bytes(mb_value *out, mb_tag tag, const char *data, size_t size)
-{
-  out->tag = tag;
-  out->as.bytes.data = data;
-  out->as.bytes.size = size;
-}
-
 static void give_natural(mb_value *out, uint64_t natural)
 {
   if (natural > INT64_MAX) {
@@ -85,20 +78,20 @@ static mb_status read_slot(
     break;
   case MQ_DATE:
     size = mq_write_date(&slot->as.time, slot->text);
-    give_bytes(out, MB_DATE, slot->text, size);
+    mq_give_bytes(out, MB_DATE, slot->text, size);
     break;
   case MQ_TIME:
     size = mq_write_time(&slot->as.time, slot->text);
-    give_bytes(out, MB_TIME, slot->text, size);
+    mq_give_bytes(out, MB_TIME, slot->text, size);
     break;
   case MQ_DATETIME:
     size = mq_write_datetime(&slot->as.time, slot->text);
-    give_bytes(out, MB_TIMESTAMP, slot->text, size);
+    mq_give_bytes(out, MB_TIMESTAMP, slot->text, size);
     break;
   case MQ_BYTES:
     if (slot->length > slot->room && fetch_long(stmt, i, error) != MB_OK)
       return MB_ERROR;
-    give_bytes(out, slot->tag, slot->bytes, slot->length);
+    mq_give_bytes(out, slot->tag, slot->bytes, slot->length);
   }
   return MB_OK;
 }
