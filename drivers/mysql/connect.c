@@ -109,7 +109,7 @@ static MYSQL *dial(attempt *one, mb_error *error)
   else if (!mq_has_tls(db, place))
     (void)refuse_plain(connector->host, error);
   else
-    return mq_let_wait(db);
+    return db;
   one->held_back = one->is_careful && mq_was_careful(db);
   one->server_has_tls = (db->server_capabilities & CLIENT_SSL) != 0;
   mq_hang_up(db);

@@ -78,6 +78,7 @@ struct mb_driver_conn {
   mb_driver_stmt *stmts; /* all of them */
   bool dead;
   bool has_tls;
+  bool never_blocks; /* the socket, of one with TLS */
   bool is_mariadb;
   bool has_arrays;
   bool names_row; /* the server tells the row that failed */
@@ -227,8 +228,10 @@ bool mq_is_local(const mq_place *place);
 /* Asks the library for what the place wants. */
 void mq_set_tls(
     MYSQL *db, const mb_driver_connector *connector, const mq_place *place);
-/* Has the session's calls wait outside of TLS's library; answers db. */
-MYSQL *mq_let_wait(MYSQL *db);
+#if MQ_LIBMARIADB
+/* Part of mq_enter, for a session with TLS. */
+void mq_enter_tls(mb_driver_conn *conn);
+#endif
 /* Whether what is there is what the place wants. */
 bool mq_has_tls(MYSQL *db, const mq_place *place);
 /* Whether the password is to be held back until it is known that the server has
@@ -267,8 +270,10 @@ MYSQL_RES *mq_ask(mb_driver_conn *conn, const char *sql, MYSQL_ROW *row);
 static inline void mq_enter(mb_driver_conn *conn, mb_op *op)
 {
   conn->loop = MQ_LIBMARIADB && op->in_loop ? op : NULL;
+#if MQ_LIBMARIADB
   if (conn->has_tls)
-    mq_forget_tls_errors();
+    mq_enter_tls(conn);
+#endif
 }
 /* What the session says about its transaction is known again after an error,
  * which does not tell it. */

@@ -96,14 +96,21 @@ bool mq_was_careful(MYSQL *db)
   return mysql_errno(db) == METHOD_NOT_ALLOWED;
 }
 
-/* Without TLS Connector/C reads without waiting whatever the socket is set to.
- */
-MYSQL *mq_let_wait(MYSQL *db)
-{
 #if MQ_LIBMARIADB
-  const int fd = mq_socket(db);
-  if (mysql_get_ssl_cipher(db) != NULL)
-    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-#endif
-  return db;
+
+/* Where a call waits by the core the socket must not block: without TLS
+ * Connector/C sees to that for each read and write.  Elsewhere it must: for
+ * room to write Connector/C waits until there is something to read. */
+void mq_enter_tls(mb_driver_conn *conn)
+{
+  const bool waits = conn->loop != NULL;
+  mq_forget_tls_errors();
+  if (waits == conn->never_blocks)
+    return;
+  const int fd = mq_socket(conn->db);
+  const int flags = fcntl(fd, F_GETFL);
+  (void)fcntl(fd, F_SETFL, waits ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+  conn->never_blocks = waits;
 }
+
+#endif

@@ -3,6 +3,7 @@
 local moonbase = require "moonbase"
 local child = require "spec.support.child"
 local expect = require "spec.support.expect"
+local loops = require "spec.support.loops"
 local files = require "spec.support.files"
 local now = require "moonbase.core".now
 local mysql = require "spec.support.mysql"
@@ -322,6 +323,20 @@ describe("A connection to MySQL", function()
       local db = open(server:tcp_url(nil, { tls = "require" }))
       -- The answer is waited for.
       assert.equal(0, db:query_value "select sleep(0.05)")
+    end)
+
+    it("carries what is larger than the way takes at once, blocking and in event loops", function()
+      local bytes = ("\0\255x'\\"):rep(4 * 2 ^ 20)
+      local function check()
+        local db = open(server:tcp_url(nil, { tls = "require" }))
+        local conn = db:connect()
+        conn:exec "create temporary table large (b longblob)"
+        conn:exec("insert into large values (?)", moonbase.blob(bytes))
+        assert.is_true(conn:query_value "select b from large" == bytes)
+        conn:close()
+      end
+      check()
+      for _, loop in ipairs(loops) do loop.run(check) end
     end)
 
     it("is cancelled over TLS too", function()
