@@ -247,7 +247,7 @@ static void insert_values(MYSQL *conn, const char *table, int64_t n, row *pool)
       if (pool == NULL)
         made[i] = make_row(&state);
       places[i].id = id;
-      bind_row(&binds[i * COLUMNS], &places[i], values);
+      bind_row(&binds[(size_t)i * COLUMNS], &places[i], values);
     }
     check_stmt(stmt, mysql_stmt_bind_param(stmt, binds) == 0, "bind");
     check_stmt(stmt, mysql_stmt_execute(stmt) == 0, "insert");
