@@ -1,6 +1,7 @@
 --- Other processes: the same Lua with the same modules, running a text.
 local files = require "spec.support.files"
 local language = require "spec.support.language"
+local unlooked = require "spec.support.unlooked"
 
 local child = {}
 
@@ -30,7 +31,7 @@ function child.run(text, arguments, limits)
   local output = pipe:read "*a"
   pipe:close()
   local status = tonumber(output:match "status (%d+)\n$")
-  return (output:gsub("status %d+\n$", "")), status
+  return unlooked(output:gsub("status %d+\n$", ""), status)
 end
 
 --- Whether a program that forks has hung for a fault that is not its own: AddressSanitizer

@@ -1,6 +1,7 @@
 --- Programs of the project as a stranger runs them: another process of the same Lua.
 local files = require "spec.support.files"
 local language = require "spec.support.language"
+local unlooked = require "spec.support.unlooked"
 
 local program = {}
 
@@ -31,7 +32,9 @@ function program.run(path, arguments, given)
   local output = assert(io.popen("sh " .. file "run" .. " " .. pipe, "r"))
   local written = output:read "*a"
   output:close()
-  return written, tonumber(files.read(folder .. "/status")), files.read(folder .. "/errors")
+  local errors, status = unlooked(files.read(folder .. "/errors"),
+    tonumber(files.read(folder .. "/status")))
+  return written, status, errors
 end
 
 return program
