@@ -153,7 +153,9 @@ for _, database in ipairs(require "spec.support.databases") do
       assert.is_true(after - before < slack_kb, ("%.0f KB more"):format(after - before))
       assert.is_true(lua_after - lua_before < 200, ("%.0f KB more of Lua's"):format(
         lua_after - lua_before))
-      assert.equal(descriptors_before, descriptors_after)
+      -- At the first measurement the case before may have been closing some still.
+      assert.is_true(descriptors_after <= descriptors_before,
+        descriptors_after .. " descriptors, " .. descriptors_before .. " before")
       -- The pool's thread may be cleaning what was dropped last.
       local deadline = core.now() + 10
       while db:stats().in_use > 0 and core.now() < deadline do core.sleep(0.01) end
