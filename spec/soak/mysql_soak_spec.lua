@@ -225,7 +225,8 @@ if mysql.is_mariadb() then
 
     it("loses nothing that was acknowledged with a node, and writers carry on with at most one "
       .. "error each", function()
-      local db = moonbase.open(cluster:url(2), { wsrep_sync_wait = 1 })
+      -- Those that are left answer when they have agreed that the other one is gone.
+      local db = moonbase.open(cluster:url(2), { wsrep_sync_wait = 1, connect_timeout = 30 })
       make_written(db)
       local seconds = math.max(15, length(30))
       local writers = {}
