@@ -56,8 +56,10 @@ static inline void mq_forget_tls_errors(void)
 /* Leaves no errors to others, either. */
 static inline void mq_hang_up(MYSQL *db)
 {
+  const bool has_tls = mysql_get_ssl_cipher(db) != NULL;
   mysql_close(db);
-  mq_forget_tls_errors();
+  if (has_tls)
+    mq_forget_tls_errors();
 }
 
 static inline int mq_socket(MYSQL *db)

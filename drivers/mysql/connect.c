@@ -101,7 +101,8 @@ static MYSQL *dial(attempt *one, mb_error *error)
   set_options(db, connector, place, one->seconds, one->bound_all);
   if (one->is_careful)
     mq_be_careful(db);
-  mq_forget_tls_errors();
+  if (place->host != NULL && place->tls != MQ_TLS_OFF)
+    mq_forget_tls_errors();
   if (mysql_real_connect(db, place->host, connector->user, one->password,
           connector->database, place->port, place->socket,
           CLIENT_FOUND_ROWS | CLIENT_MULTI_RESULTS) == NULL)

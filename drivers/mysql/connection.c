@@ -128,7 +128,8 @@ int mq_await(mb_driver_conn *conn, int wanted)
     wait->deadline_ns = host->now_ns() +
                         (int64_t)mysql_get_timeout_value_ms(conn->db) * 1000000;
   const unsigned ready = host->await(conn->loop);
-  mq_forget_tls_errors();
+  if (conn->has_tls)
+    mq_forget_tls_errors();
   return ready == 0
              ? MYSQL_WAIT_TIMEOUT
              : (ready & MB_READABLE_FD ? wanted & ~MYSQL_WAIT_WRITE : 0) |

@@ -193,6 +193,7 @@ void mq_free_statement(mb_driver_stmt *stmt)
 void mq_close_statement(mb_driver_stmt *stmt)
 {
   stmt->conn->loop = NULL;
-  mq_forget_tls_errors();
+  if (stmt->conn->has_tls)
+    mq_forget_tls_errors();
   mq_free_statement(stmt);
 }

@@ -1,7 +1,6 @@
 --- Other processes: the same Lua with the same modules, running a text.
 local files = require "spec.support.files"
 local language = require "spec.support.language"
-local unlooked = require "spec.support.unlooked"
 
 local child = {}
 
@@ -14,7 +13,8 @@ local function command_of(text, arguments, limits)
   local path = files.write(files.path "child.lua", text)
   local words = {
     limits and (limits .. "; ") or "",
-    "LUA_PATH=", quote(package.path), " LUA_CPATH=", quote(package.cpath), " exec ",
+    "LUA_PATH=", quote(package.path), " LUA_CPATH=", quote(package.cpath), " ",
+    language.unwatched, " exec ",
     language.command, " ", quote(path),
   }
   for _, argument in ipairs(arguments) do
@@ -31,7 +31,7 @@ function child.run(text, arguments, limits)
   local output = pipe:read "*a"
   pipe:close()
   local status = tonumber(output:match "status (%d+)\n$")
-  return unlooked(output:gsub("status %d+\n$", ""), status)
+  return (output:gsub("status %d+\n$", "")), status
 end
 
 --- Whether a program that forks has hung for a fault that is not its own: AddressSanitizer

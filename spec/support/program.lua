@@ -1,7 +1,6 @@
 --- Programs of the project as a stranger runs them: another process of the same Lua.
 local files = require "spec.support.files"
 local language = require "spec.support.language"
-local unlooked = require "spec.support.unlooked"
 
 local program = {}
 
@@ -17,7 +16,8 @@ function program.run(path, arguments, given)
   local folder = files.folder()
   local function file(name) return quote(folder .. "/" .. name) end
 
-  local words = { "env", "LUA_PATH=" .. quote(package.path), "LUA_CPATH=" .. quote(package.cpath) }
+  local words = { "env", "LUA_PATH=" .. quote(package.path), "LUA_CPATH=" .. quote(package.cpath),
+    language.unwatched }
   for _, pair in ipairs(given.environment or {}) do words[#words + 1] = quote(pair) end
   words[#words + 1] = language.command
   for _, word in ipairs { path, language.unpack(arguments) } do
@@ -32,9 +32,7 @@ function program.run(path, arguments, given)
   local output = assert(io.popen("sh " .. file "run" .. " " .. pipe, "r"))
   local written = output:read "*a"
   output:close()
-  local errors, status = unlooked(files.read(folder .. "/errors"),
-    tonumber(files.read(folder .. "/status")))
-  return written, status, errors
+  return written, tonumber(files.read(folder .. "/status")), files.read(folder .. "/errors")
 end
 
 return program
